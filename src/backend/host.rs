@@ -1,0 +1,249 @@
+//! Plans on the CPU: [`Cpu`] runs the native code of each op in f32, [`Oracle`] its definition in f64.
+
+use std::marker::PhantomData;
+use std::mem::take;
+use std::ops::Range;
+
+use crate::backend::{Backend, Data, Program};
+use crate::error::{Error, Result};
+use crate::op::{ErasedOp, Io, View, ViewMut};
+use crate::plan::{Limits, Node, Plan, Routine, TensorInfo};
+use crate::tensor::{DType, Tensor};
+
+/// The native CPU path: what runs for everybody without a GPU.
+pub type Cpu = Host<f32>;
+
+/// The f64 reference that both devices are tested against. Slow: naive loops.
+pub type Oracle = Host<f64>;
+
+/// A host backend in one float type.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Host<F>(PhantomData<fn() -> F>);
+
+impl<F: Real> Host<F> {
+    /// The backend; it has no state of its own.
+    pub fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    /// As [`Backend::compile`], with the program's own type, whose tensors can be read and written in `F`.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when memory does not suffice.
+    pub fn compile_host(&self, plan: Plan) -> Result<HostProgram<F>> {
+        let buffers = plan.tensors().iter().map(allocate).collect::<Result<_>>()?;
+        Ok(HostProgram { plan, buffers })
+    }
+}
+
+impl<F: Real> Backend for Host<F> {
+    fn describe(&self) -> String {
+        format!("{} ({} threads)", F::DEVICE, rayon::current_num_threads())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::NONE
+    }
+
+    fn compile(&self, plan: Plan) -> Result<Box<dyn Program>> {
+        Ok(Box::new(self.compile_host(plan)?))
+    }
+}
+
+/// A float type that host programs compute in.
+pub trait Real: Copy + Default + Send + Sync + 'static {
+    /// Name of the device in this type.
+    const DEVICE: &'static str;
+    /// From a float that crosses the device boundary.
+    fn from_f32(x: f32) -> Self;
+    /// To a float that crosses the device boundary.
+    fn to_f32(self) -> f32;
+    /// Runs an op in this type.
+    fn execute(op: &dyn ErasedOp, params: &[u8], io: Io<'_, Self>);
+}
+
+impl Real for f32 {
+    const DEVICE: &'static str = "cpu";
+
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+
+    fn to_f32(self) -> f32 {
+        self
+    }
+
+    fn execute(op: &dyn ErasedOp, params: &[u8], io: Io<'_, Self>) {
+        op.native(params, io);
+    }
+}
+
+impl Real for f64 {
+    const DEVICE: &'static str = "f64 oracle";
+
+    fn from_f32(x: f32) -> Self {
+        Self::from(x)
+    }
+
+    fn to_f32(self) -> f32 {
+        self as f32
+    }
+
+    fn execute(op: &dyn ErasedOp, params: &[u8], io: Io<'_, Self>) {
+        op.oracle(params, io);
+    }
+}
+
+#[derive(Debug)]
+enum Buffer<F> {
+    Real(Vec<F>),
+    Index(Vec<u32>),
+}
+
+impl<F> Default for Buffer<F> {
+    fn default() -> Self {
+        Self::Index(Vec::new())
+    }
+}
+
+/// A plan with host storage: one buffer for each row window of each tensor.
+pub struct HostProgram<F> {
+    plan: Plan,
+    buffers: Vec<Vec<Buffer<F>>>,
+}
+
+fn allocate<F: Real>(info: &TensorInfo) -> Result<Vec<Buffer<F>>> {
+    let buffer = |len: usize| match info.tensor.dtype {
+        DType::F32 => zeroed(len).map(Buffer::Real),
+        DType::U32 => zeroed(len).map(Buffer::Index),
+    };
+    let out_of_memory = |_| {
+        Error::device(format!("not enough memory for {} values", info.tensor.shape.len()))
+            .at(info.tensor)
+            .hint("use fewer rows (--max-items) or a smaller batch (--batch-size)")
+    };
+    info.windows().map(|w| buffer(w.tensor.shape.len()).map_err(out_of_memory)).collect()
+}
+
+fn zeroed<T: Copy + Default>(len: usize) -> Result<Vec<T>, std::collections::TryReserveError> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len)?;
+    values.resize(len, T::default());
+    Ok(values)
+}
+
+impl<F: Real> HostProgram<F> {
+    fn execute(&mut self, routine: usize, node: usize, step: u32) {
+        let Node { op, params, inputs, outputs } = &self.plan.routines()[routine][node];
+        let mut params = params.clone();
+        params[..4].copy_from_slice(&step.to_ne_bytes());
+        // Outputs are taken out of the table while the op runs, so that inputs can be borrowed from it.
+        let mut taken: Vec<Buffer<F>> =
+            outputs.iter().map(|t| take(&mut self.buffers[t.id as usize][t.window as usize])).collect();
+        let io = Io {
+            inputs: inputs
+                .iter()
+                .map(|t| match &self.buffers[t.id as usize][t.window as usize] {
+                    Buffer::Real(x) => View::Real(&x[..t.shape.len()]),
+                    Buffer::Index(x) => View::Index(&x[..t.shape.len()]),
+                })
+                .collect(),
+            outputs: taken
+                .iter_mut()
+                .zip(outputs)
+                .map(|(buffer, t)| match buffer {
+                    Buffer::Real(x) => ViewMut::Real(&mut x[..t.shape.len()]),
+                    Buffer::Index(x) => ViewMut::Index(&mut x[..t.shape.len()]),
+                })
+                .collect(),
+        };
+        F::execute(*op, &params, io);
+        for (buffer, t) in taken.into_iter().zip(outputs) {
+            self.buffers[t.id as usize][t.window as usize] = buffer;
+        }
+    }
+
+    /// Writes a float tensor in the program's own precision.
+    ///
+    /// # Panics
+    /// If `values` is not as long as the tensor, or the tensor holds indices.
+    pub fn write_real(&mut self, tensor: Tensor, values: &[F]) {
+        assert_eq!(values.len(), tensor.shape.len(), "write_real: {tensor} is given {} elements", values.len());
+        let mut rest = values;
+        for window in self.plan.windows(tensor) {
+            let (rows, tail) = rest.split_at(window.tensor.shape.len());
+            match &mut self.buffers[tensor.id as usize][window.tensor.window as usize] {
+                Buffer::Real(x) => x[..rows.len()].copy_from_slice(rows),
+                Buffer::Index(_) => panic!("write_real: {tensor} holds indices"),
+            }
+            rest = tail;
+        }
+    }
+
+    /// Reads a float tensor in the program's own precision.
+    ///
+    /// # Panics
+    /// If the tensor holds indices.
+    pub fn read_real(&self, tensor: Tensor) -> Vec<F> {
+        let mut values = Vec::with_capacity(tensor.shape.len());
+        for window in self.plan.windows(tensor) {
+            match &self.buffers[tensor.id as usize][window.tensor.window as usize] {
+                Buffer::Real(x) => values.extend_from_slice(&x[..window.tensor.shape.len()]),
+                Buffer::Index(_) => panic!("read_real: {tensor} holds indices"),
+            }
+        }
+        values
+    }
+}
+
+impl<F: Real> Program for HostProgram<F> {
+    fn write_rows(&mut self, tensor: Tensor, first_row: u32, data: Data<'_>) -> Result<()> {
+        let cols = tensor.shape.cols as usize;
+        let (mut row, mut done) = (first_row as usize * tensor.shape.batch as usize, 0);
+        for window in self.plan.windows(tensor) {
+            let first = window.first_row as usize * tensor.shape.batch as usize;
+            let last = first + window.tensor.shape.len() / cols;
+            if row >= last || done == data.len() {
+                continue;
+            }
+            let count = ((last - row) * cols).min(data.len() - done);
+            let at = (row - first) * cols;
+            match (&mut self.buffers[tensor.id as usize][window.tensor.window as usize], data) {
+                (Buffer::Real(x), Data::F32(values)) => {
+                    let target = x[at..at + count].iter_mut();
+                    target.zip(&values[done..done + count]).for_each(|(x, v)| *x = F::from_f32(*v));
+                }
+                (Buffer::Index(x), Data::U32(values)) => x[at..at + count].copy_from_slice(&values[done..done + count]),
+                _ => panic!("write: {tensor} is given elements of the other type"),
+            }
+            row += count / cols;
+            done += count;
+        }
+        assert_eq!(done, data.len(), "write: {tensor} is given {} elements from row {first_row} on", data.len());
+        Ok(())
+    }
+
+    fn run(&mut self, routine: Routine, steps: Range<u32>) -> Result<()> {
+        for step in steps {
+            for node in 0..self.plan.routines()[routine.0].len() {
+                self.execute(routine.0, node, step);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, tensor: Tensor) -> Result<Vec<f32>> {
+        Ok(self.read_real(tensor).into_iter().map(F::to_f32).collect())
+    }
+
+    fn read_indices(&mut self, tensor: Tensor) -> Result<Vec<u32>> {
+        let mut values = Vec::with_capacity(tensor.shape.len());
+        for window in self.plan.windows(tensor) {
+            match &self.buffers[tensor.id as usize][window.tensor.window as usize] {
+                Buffer::Index(x) => values.extend_from_slice(&x[..window.tensor.shape.len()]),
+                Buffer::Real(_) => panic!("read_indices: {tensor} holds floats"),
+            }
+        }
+        Ok(values)
+    }
+}

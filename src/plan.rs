@@ -1,0 +1,202 @@
+//! A plan: what to compute, as plain data. Recorded once by the mathematics, run by any [`Backend`](crate::backend::Backend).
+
+use bytemuck::bytes_of;
+
+use crate::op::{Erased, ErasedOp, Op};
+use crate::tensor::{DType, Shape, Tensor};
+
+/// What a backend can bind at once; a plan splits larger tensors into row windows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest binding in bytes (128 MiB on some adapters).
+    pub binding_bytes: u64,
+}
+
+impl Limits {
+    /// No limit: host memory.
+    pub const NONE: Self = Self { binding_bytes: u64::MAX };
+}
+
+/// Who writes a tensor, and how long its content lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Written by the host between runs, only read by nodes.
+    Input,
+    /// Lives across steps and runs: parameters, optimiser state, results, records of losses.
+    State,
+    /// Undefined at the start of every step.
+    Scratch,
+}
+
+/// One array of a plan.
+#[derive(Clone, Debug)]
+pub struct TensorInfo {
+    /// The handle of the whole array.
+    pub tensor: Tensor,
+    /// Who writes it.
+    pub role: Role,
+    /// Rows of every row window but the last, which may be shorter.
+    window_rows: u32,
+}
+
+impl TensorInfo {
+    /// The row windows of storage: one buffer each.
+    pub fn windows(&self) -> impl Iterator<Item = Window> + use<> {
+        windows(self.tensor, self.window_rows)
+    }
+}
+
+/// A run of rows of a tensor that fits one binding.
+#[derive(Clone, Copy, Debug)]
+pub struct Window {
+    /// Handle of these rows.
+    pub tensor: Tensor,
+    /// Their first row in the whole tensor.
+    pub first_row: u32,
+}
+
+/// An operation of a plan: an op, its parameters as bytes, and what it reads and writes.
+pub struct Node {
+    pub(crate) op: &'static dyn ErasedOp,
+    /// `Op::Params`; the first four bytes are the step, set anew for every step.
+    pub(crate) params: Vec<u8>,
+    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<Tensor>,
+}
+
+/// A named list of nodes, run as a whole for every step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Routine(pub(crate) usize);
+
+/// Tensors, and the routines that compute with them.
+pub struct Plan {
+    limits: Limits,
+    tensors: Vec<TensorInfo>,
+    routines: Vec<Vec<Node>>,
+}
+
+impl Plan {
+    /// An empty plan for a backend with these limits.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, tensors: Vec::new(), routines: Vec::new() }
+    }
+
+    /// A float tensor that the host writes and nodes only read.
+    pub fn input(&mut self, name: &'static str, shape: impl Into<Shape>) -> Tensor {
+        self.tensor(name, shape.into(), DType::F32, Role::Input)
+    }
+
+    /// A tensor of indices that the host writes and nodes only read.
+    pub fn indices(&mut self, name: &'static str, shape: impl Into<Shape>) -> Tensor {
+        self.tensor(name, shape.into(), DType::U32, Role::Input)
+    }
+
+    /// A float tensor that lives across steps: a parameter, a result, a record.
+    pub fn state(&mut self, name: &'static str, shape: impl Into<Shape>) -> Tensor {
+        self.tensor(name, shape.into(), DType::F32, Role::State)
+    }
+
+    /// A tensor of indices that lives across steps.
+    pub fn state_indices(&mut self, name: &'static str, shape: impl Into<Shape>) -> Tensor {
+        self.tensor(name, shape.into(), DType::U32, Role::State)
+    }
+
+    /// A float tensor within a step; its content is undefined when a step starts.
+    pub fn scratch(&mut self, name: &'static str, shape: impl Into<Shape>) -> Tensor {
+        self.tensor(name, shape.into(), DType::F32, Role::Scratch)
+    }
+
+    /// A tensor of indices within a step; its content is undefined when a step starts.
+    pub fn scratch_indices(&mut self, name: &'static str, shape: impl Into<Shape>) -> Tensor {
+        self.tensor(name, shape.into(), DType::U32, Role::Scratch)
+    }
+
+    fn tensor(&mut self, name: &'static str, shape: Shape, dtype: DType, role: Role) -> Tensor {
+        assert!(!shape.is_empty(), "tensor {name} {shape} is empty");
+        let id = u32::try_from(self.tensors.len()).expect("a plan has fewer than 2^32 tensors");
+        let tensor = Tensor { id, window: 0, shape, dtype, name };
+        self.tensors.push(TensorInfo { tensor, role, window_rows: self.window_rows(tensor) });
+        tensor
+    }
+
+    /// Rows that fit one binding: a multiple of 64 where possible, so that tiles of a kernel stay whole.
+    fn window_rows(&self, tensor: Tensor) -> u32 {
+        let row_bytes = u64::from(tensor.shape.batch) * u64::from(tensor.shape.cols) * 4;
+        let fit = self.limits.binding_bytes / row_bytes;
+        if fit >= u64::from(tensor.shape.rows) {
+            return tensor.shape.rows;
+        }
+        assert!(
+            fit > 0 && tensor.shape.batch == 1,
+            "tensor {tensor} cannot be split into row windows of {} bytes",
+            self.limits.binding_bytes
+        );
+        let fit = u32::try_from(fit).expect("fewer rows than the tensor has");
+        if fit >= 64 { fit / 64 * 64 } else { fit }
+    }
+
+    /// The row windows of a tensor (or of its first rows), each of which fits one binding; one, for most tensors.
+    pub fn windows(&self, tensor: Tensor) -> impl Iterator<Item = Window> + use<> {
+        windows(tensor, self.tensors[tensor.id as usize].window_rows)
+    }
+
+    /// Starts a routine: the nodes pushed from here on belong to it.
+    pub fn routine(&mut self) -> Routine {
+        self.routines.push(Vec::new());
+        Routine(self.routines.len() - 1)
+    }
+
+    /// Appends an operation to the routine begun last. Typed functions beside each op call this after checking shapes.
+    ///
+    /// # Panics
+    /// Before the first [`routine`](Self::routine); when a binding does not fit the limits, an input is written, or a tensor
+    /// is both read and written by the node.
+    pub fn push<O: Op>(&mut self, params: O::Params, inputs: &[Tensor], outputs: &[Tensor]) {
+        for tensor in inputs.iter().chain(outputs) {
+            let info = &self.tensors[tensor.id as usize];
+            assert!(
+                tensor.shape.rows <= info.window_rows,
+                "{}: {tensor} spans several row windows: pass them one by one",
+                O::NAME
+            );
+        }
+        for output in outputs {
+            let role = self.tensors[output.id as usize].role;
+            assert!(role != Role::Input, "{}: {output} is an input of the plan and cannot be written", O::NAME);
+            let same = |t: &&Tensor| t.id == output.id && t.window == output.window;
+            let uses = inputs.iter().chain(outputs).filter(same).count();
+            assert!(uses == 1, "{}: {output} is bound {uses} times", O::NAME);
+        }
+        let node = Node {
+            op: const { &Erased::<O>::NEW },
+            params: bytes_of(&params).to_vec(),
+            inputs: inputs.to_vec(),
+            outputs: outputs.to_vec(),
+        };
+        self.routines.last_mut().expect("a routine is begun before nodes are pushed").push(node);
+    }
+
+    /// All tensors, in the order of their creation.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// All routines, in the order of their creation.
+    pub fn routines(&self) -> &[Vec<Node>] {
+        &self.routines
+    }
+
+    /// The limits that tensors were split for.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+}
+
+fn windows(tensor: Tensor, window_rows: u32) -> impl Iterator<Item = Window> + use<> {
+    let rows = tensor.shape.rows;
+    (0..rows.div_ceil(window_rows)).map(move |i| {
+        let first_row = i * window_rows;
+        let shape = Shape { rows: window_rows.min(rows - first_row), ..tensor.shape };
+        Window { tensor: Tensor { window: tensor.window + i, shape, ..tensor }, first_row }
+    })
+}

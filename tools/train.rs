@@ -1,0 +1,2 @@
+//! Placeholder of the first commits.
+fn main() {}
