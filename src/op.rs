@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use bytemuck::{Pod, pod_read_unaligned};
 
 use crate::case::Case;
+use crate::tensor::Tensor;
 
 /// A computation on tensors, defined four times: shader, native code, f64 oracle, cost.
 pub trait Op: 'static {
@@ -88,6 +89,15 @@ pub const MAX_GRID: u32 = 65_535;
 pub fn flat_grid(workgroups: u32) -> [u32; 3] {
     let y = workgroups.div_ceil(MAX_GRID);
     [workgroups.div_ceil(y.max(1)), y, 1]
+}
+
+/// Whether a result replaces what was there or is added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Replace.
+    Set,
+    /// Add.
+    Add,
 }
 
 /// Work of one step.
@@ -245,4 +255,9 @@ impl<O: Op> ErasedOp for Erased<O> {
     fn bench_cases(&self) -> Vec<Case> {
         O::bench_cases()
     }
+}
+
+/// Elements from one step's row of a table or record to the next: 0 for a table of one row, which serves every step.
+pub fn table_stride(table: Tensor) -> u32 {
+    if table.rows() == 1 { 0 } else { table.cols() }
 }

@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 use gemm::Parallelism;
 
 use crate::case::{Case, Fill, GradientCheck};
-use crate::op::{Cost, Io, Op, Pass, Tolerance, shader};
+use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, shader};
 use crate::plan::{Limits, Plan, Window};
 use crate::tensor::Tensor;
 
@@ -17,15 +17,6 @@ pub enum Layout {
     NT,
     /// C = Aᵀ B: A `[k, m]`, B `[k, n]`.
     TN,
-}
-
-/// Whether a result replaces what was there or is added to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Replace.
-    Set,
-    /// Add.
-    Add,
 }
 
 /// C = A B (or += ) in a layout; every operand may be batched, and `a`, `b` and (in NN and NT) `c` may span row windows.

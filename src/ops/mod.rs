@@ -14,4 +14,10 @@ macro_rules! ops {
 
 ops! {
     matmul::Matmul,
+    normalize::Normalize,
+    normalize_backward::NormalizeBackward,
+    gather::Gather,
+    add_bias::AddBias,
+    column_sum::ColumnSum,
+    adamw::AdamW,
 }
