@@ -3,7 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, Plan, Routine};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Content of a tensor.
@@ -55,8 +55,10 @@ pub struct GradientCheck {
 pub struct Case {
     /// Shape and distribution in a few words: the test's name.
     pub name: String,
-    /// The plan; its first routine is run for the steps `0..steps`.
+    /// What to compute.
     pub plan: Plan,
+    /// Run for the steps `0..steps`.
+    pub routine: Routine,
     /// Steps to run.
     pub steps: u32,
     /// Content of inputs and states before the run.
@@ -77,10 +79,11 @@ impl Case {
     /// A case whose plan splits tensors above `limits` into row windows.
     pub fn with_limits(name: impl Into<String>, limits: Limits, build: impl FnOnce(&mut Self)) -> Self {
         let mut plan = Plan::new(limits);
-        plan.routine();
+        let routine = plan.routine();
         let mut case = Self {
             name: name.into(),
             plan,
+            routine,
             steps: 1,
             values: Vec::new(),
             outputs: Vec::new(),

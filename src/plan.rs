@@ -1,5 +1,7 @@
 //! A plan: what to compute, as plain data. Recorded once by the mathematics, run by any [`Backend`](crate::backend::Backend).
 
+use std::ops::Range;
+
 use bytemuck::bytes_of;
 
 use crate::op::{Erased, ErasedOp, Op};
@@ -55,7 +57,18 @@ pub struct Window {
     pub first_row: u32,
 }
 
+/// A run of elements that the host writes, within one row window.
+pub(crate) struct Span {
+    /// Index of the row window.
+    pub(crate) window: usize,
+    /// First element within the window.
+    pub(crate) at: usize,
+    /// Which elements of the written data.
+    pub(crate) data: Range<usize>,
+}
+
 /// An operation of a plan: an op, its parameters as bytes, and what it reads and writes.
+#[derive(Clone)]
 pub struct Node {
     pub(crate) op: &'static dyn ErasedOp,
     /// `Op::Params`; the first four bytes are the step, set anew for every step.
@@ -69,6 +82,7 @@ pub struct Node {
 pub struct Routine(pub(crate) usize);
 
 /// Tensors, and the routines that compute with them.
+#[derive(Clone)]
 pub struct Plan {
     limits: Limits,
     tensors: Vec<TensorInfo>,
@@ -138,6 +152,22 @@ impl Plan {
     /// The row windows of a tensor (or of its first rows), each of which fits one binding; one, for most tensors.
     pub fn windows(&self, tensor: Tensor) -> impl Iterator<Item = Window> + use<> {
         windows(tensor, self.tensors[tensor.id as usize].window_rows)
+    }
+
+    /// Where `len` elements from row `first_row` on are stored.
+    ///
+    /// # Panics
+    /// If the tensor ends before them.
+    pub(crate) fn spans(&self, tensor: Tensor, first_row: u32, len: usize) -> impl Iterator<Item = Span> + use<> {
+        let row_len = tensor.shape.batch as usize * tensor.shape.cols as usize;
+        let start = first_row as usize * row_len;
+        assert!(start + len <= tensor.shape.len(), "write: {tensor} is given {len} elements from row {first_row} on");
+        self.windows(tensor).enumerate().filter_map(move |(window, w)| {
+            let first = w.first_row as usize * row_len;
+            let from = start.max(first);
+            let to = (start + len).min(first + w.tensor.shape.len());
+            (from < to).then(|| Span { window, at: from - first, data: from - start..to - start })
+        })
     }
 
     /// Starts a routine: the nodes pushed from here on belong to it.

@@ -198,28 +198,16 @@ impl<F: Real> HostProgram<F> {
 
 impl<F: Real> Program for HostProgram<F> {
     fn write_rows(&mut self, tensor: Tensor, first_row: u32, data: Data<'_>) -> Result<()> {
-        let cols = tensor.shape.cols as usize;
-        let (mut row, mut done) = (first_row as usize * tensor.shape.batch as usize, 0);
-        for window in self.plan.windows(tensor) {
-            let first = window.first_row as usize * tensor.shape.batch as usize;
-            let last = first + window.tensor.shape.len() / cols;
-            if row >= last || done == data.len() {
-                continue;
-            }
-            let count = ((last - row) * cols).min(data.len() - done);
-            let at = (row - first) * cols;
-            match (&mut self.buffers[tensor.id as usize][window.tensor.window as usize], data) {
+        for span in self.plan.spans(tensor, first_row, data.len()) {
+            let stored = span.at..span.at + span.data.len();
+            match (&mut self.buffers[tensor.id as usize][span.window], data) {
                 (Buffer::Real(x), Data::F32(values)) => {
-                    let target = x[at..at + count].iter_mut();
-                    target.zip(&values[done..done + count]).for_each(|(x, v)| *x = F::from_f32(*v));
+                    x[stored].iter_mut().zip(&values[span.data]).for_each(|(x, v)| *x = F::from_f32(*v));
                 }
-                (Buffer::Index(x), Data::U32(values)) => x[at..at + count].copy_from_slice(&values[done..done + count]),
+                (Buffer::Index(x), Data::U32(values)) => x[stored].copy_from_slice(&values[span.data]),
                 _ => panic!("write: {tensor} is given elements of the other type"),
             }
-            row += count / cols;
-            done += count;
         }
-        assert_eq!(done, data.len(), "write: {tensor} is given {} elements from row {first_row} on", data.len());
         Ok(())
     }
 
