@@ -1,14 +1,62 @@
 //! Where plans run: compile a plan once, write its inputs, run routines for a range of steps, read results.
 
+mod gpu;
 mod host;
 
 use std::ops::Range;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::plan::{Limits, Plan, Routine};
 use crate::tensor::Tensor;
 
+pub use gpu::{AdapterChoice, AdapterInfo, AdapterKind, Gpu, adapters};
 pub use host::{Cpu, Oracle};
+
+/// Where to compute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// A GPU if there is one, else the CPU; never a software adapter.
+    #[default]
+    Auto,
+    /// A GPU, software adapters included; fails if there is none.
+    Gpu,
+    /// The native CPU path.
+    Cpu,
+}
+
+/// The backend for a choice, and in one line which it is and why.
+///
+/// # Errors
+/// [`Error::Device`](crate::Error::Device) when a GPU is demanded and none is usable.
+pub fn choose(choice: DeviceChoice) -> Result<(Box<dyn Backend>, String)> {
+    let gpu = match choice {
+        DeviceChoice::Auto => Gpu::new(AdapterChoice::Hardware),
+        DeviceChoice::Gpu => Gpu::new(AdapterChoice::Any),
+        DeviceChoice::Cpu => {
+            let cpu = Cpu::new();
+            let why = format!("{}, as asked", cpu.describe());
+            return Ok((Box::new(cpu), why));
+        }
+    };
+    match (gpu, choice) {
+        (Ok(gpu), _) => {
+            let slow = gpu.info().kind == AdapterKind::Software;
+            let why = if slow { "a software adapter, for tests: --device cpu is faster" } else { "the best GPU found" };
+            let why = format!("{}, {why}", gpu.describe());
+            Ok((Box::new(gpu), why))
+        }
+        (Err(error), DeviceChoice::Auto) => {
+            let cpu = Cpu::new();
+            let why = format!("{}, because there is {error}", cpu.describe());
+            Ok((Box::new(cpu), why))
+        }
+        (Err(error), _) => Err(error),
+    }
+}
 
 /// Content that crosses between host and device.
 #[derive(Clone, Copy, Debug)]
