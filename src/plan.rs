@@ -70,11 +70,14 @@ pub(crate) struct Span {
 /// An operation of a plan: an op, its parameters as bytes, and what it reads and writes.
 #[derive(Clone)]
 pub struct Node {
-    pub(crate) op: &'static dyn ErasedOp,
+    /// What to compute.
+    pub op: &'static dyn ErasedOp,
     /// `Op::Params`; the first four bytes are the step, set anew for every step.
-    pub(crate) params: Vec<u8>,
-    pub(crate) inputs: Vec<Tensor>,
-    pub(crate) outputs: Vec<Tensor>,
+    pub params: Vec<u8>,
+    /// What is read.
+    pub inputs: Vec<Tensor>,
+    /// What is written.
+    pub outputs: Vec<Tensor>,
 }
 
 /// A named list of nodes, run as a whole for every step.

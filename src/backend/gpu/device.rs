@@ -15,13 +15,16 @@ pub(super) const PIECE_BYTES: usize = 32 << 20;
 /// memory and the delay of errors.
 const IN_FLIGHT: usize = 3;
 
+/// A shader with its constants.
+type Variant = (Shader, Vec<(&'static str, u32)>);
+
 /// A wgpu device that reports what goes wrong as [`Error`].
 pub(super) struct Device {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
     /// The first error that no error scope caught, the loss of the device included.
     fault: Arc<OnceLock<String>>,
-    kernels: Mutex<HashMap<(Shader, Vec<(&'static str, u32)>), Arc<Kernel>>>,
+    kernels: Mutex<HashMap<Variant, Arc<Kernel>>>,
 }
 
 impl Device {
@@ -57,8 +60,8 @@ impl Device {
         let scopes = [OutOfMemory, Internal, Validation].map(|filter| self.device.push_error_scope(filter));
         let value = work();
         let errors = scopes.into_iter().rev().filter_map(|scope| pollster::block_on(scope.pop()));
-        // All scopes are popped, innermost first.
-        errors.fold(Ok(value), |result, error| result.and(Err(error)))
+        // Every scope is popped, innermost first, whether or not one before it has caught something.
+        errors.reduce(|first, _| first).map_or(Ok(value), Err)
     }
 
     /// Fails if the device has failed since it was opened: from then on wgpu ignores calls, and results would be zeros.
