@@ -9,7 +9,6 @@ use std::marker::PhantomData;
 use bytemuck::{Pod, pod_read_unaligned};
 
 use crate::case::Case;
-use crate::tensor::Tensor;
 
 /// A computation on tensors, defined four times: shader, native code, f64 oracle, cost.
 pub trait Op: 'static {
@@ -255,9 +254,4 @@ impl<O: Op> ErasedOp for Erased<O> {
     fn bench_cases(&self) -> Vec<Case> {
         O::bench_cases()
     }
-}
-
-/// Elements from one step's row of a table or record to the next: 0 for a table of one row, which serves every step.
-pub fn table_stride(table: Tensor) -> u32 {
-    if table.rows() == 1 { 0 } else { table.cols() }
 }

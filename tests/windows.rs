@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use embedding_compressor::Result;
 use embedding_compressor::backend::{Backend, Gpu};
-use embedding_compressor::ops::matmul::{Layout, Write, matmul};
+use embedding_compressor::op::Write;
+use embedding_compressor::ops::matmul::{Layout, matmul};
 use embedding_compressor::plan::Plan;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 

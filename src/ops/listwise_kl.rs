@@ -1,0 +1,306 @@
+//! Listwise distillation: the divergence between the teacher's and the student's softmax over a candidate list.
+
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+use super::{ListLoss, table_row, table_step};
+use crate::case::{Case, Fill, GradientCheck};
+use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
+use crate::plan::Plan;
+use crate::tensor::Tensor;
+
+/// What is distilled, and how much it counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Inverse temperature of the teacher's softmax, above 0.
+    pub teacher_inverse_temperature: f32,
+    /// Factor of the loss and its gradients.
+    pub weight: f32,
+}
+
+/// KL(teacher || student) over lists of C candidates for each of B anchors, with its gradients, in one dispatch:
+///
+/// ```text
+/// p_j = softmax_j(teacher_ij * teacher_inverse_temperature)        beta = exp(log_inverse_temperature)
+/// q_j = softmax_j(student_ij * beta)
+/// loss_i                 = weight * sum_j p_j (log p_j - log q_j)
+/// gradient_ij            = weight * beta * (q_j - p_j)
+/// temperature_gradient_i = weight * sum_j (q_j - p_j) * beta * student_ij
+/// ```
+///
+/// `teacher` and `student` are `[B, C]`, with scores above -1e29; `anchors` `[steps or 1, B]` and `candidates` `[steps or 1, C]`
+/// hold the items that rows and columns stand for. A column that is the anchor itself takes no part and gets gradient 0; a row
+/// with no other column gives zeros. Distillation: Hinton, Vinyals, Dean 2015; top-one probabilities of a list: ListNet
+/// (Cao et al. 2007).
+///
+/// # Panics
+/// If the shapes do not fit together.
+#[expect(clippy::too_many_arguments, reason = "six tensors, none of which belongs to another")]
+pub fn listwise_kl(
+    plan: &mut Plan,
+    teacher: Tensor,
+    student: Tensor,
+    log_inverse_temperature: Tensor,
+    anchors: Tensor,
+    candidates: Tensor,
+    outputs: ListLoss,
+    config: Config,
+) {
+    let outputs = outputs.tensors("listwise_kl", teacher, student, log_inverse_temperature);
+    let params = Params {
+        step: 0,
+        rows: student.rows(),
+        cols: student.cols(),
+        anchor_step: table_step("listwise_kl", anchors, student.rows()),
+        candidate_step: table_step("listwise_kl", candidates, student.cols()),
+        teacher_inverse_temperature: config.teacher_inverse_temperature,
+        weight: config.weight,
+    };
+    plan.push::<ListwiseKl>(params, &[teacher, student, log_inverse_temperature, anchors, candidates], &outputs);
+}
+
+/// The op; [`listwise_kl`] records it.
+pub struct ListwiseKl;
+
+/// Parameters of [`ListwiseKl`].
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Params {
+    step: u32,
+    rows: u32,
+    cols: u32,
+    /// Elements from a step's row of the table to the next.
+    anchor_step: u32,
+    candidate_step: u32,
+    teacher_inverse_temperature: f32,
+    weight: f32,
+}
+
+/// Score of a column that takes no part: far below any score, and far from overflow when scaled.
+const MASKED: f32 = -1e30;
+
+/// Independent sums of a native row: enough for the compiler to use vectors.
+const LANES: usize = 16;
+
+impl Op for ListwiseKl {
+    const NAME: &'static str = "listwise_kl";
+    type Params = Params;
+    // The gradient is a difference of probabilities, of which little may be left.
+    const TOLERANCE: Tolerance = Tolerance::Relative(1e-4);
+
+    fn passes(p: &Params) -> Vec<Pass> {
+        vec![Pass { shader: shader!("listwise_kl", "grid"), constants: Vec::new(), grid: flat_grid(p.rows) }]
+    }
+
+    fn native(p: &Params, io: Io<'_, f32>) {
+        let ([teacher, student, log_beta, anchors, candidates], [gradient, loss, temperature_gradient]) = io.take();
+        let (teacher, student, beta) = (teacher.real(), student.real(), log_beta.real()[0].exp());
+        let anchors = table_row(anchors.index(), p.anchor_step, p.step, p.rows);
+        let candidates = table_row(candidates.index(), p.candidate_step, p.step, p.cols);
+        let cols = p.cols as usize;
+        let vectors = cols.div_ceil(LANES);
+        gradient
+            .real()
+            .par_chunks_exact_mut(cols)
+            .zip(loss.real().par_iter_mut().zip(temperature_gradient.real()))
+            .enumerate()
+            .for_each_init(
+                || [vec![[0.0; LANES]; vectors], vec![[0.0; LANES]; vectors]],
+                |[t, s], (i, (gradient, (loss, temperature_gradient)))| {
+                    load_masked(t, &teacher[i * cols..][..cols], candidates, anchors[i]);
+                    load_masked(s, &student[i * cols..][..cols], candidates, anchors[i]);
+                    let sums = exponentials(t, s, p.teacher_inverse_temperature, beta);
+                    *loss = p.weight * sums.loss();
+                    *temperature_gradient = p.weight * sums.temperature_gradient();
+                    let scale = p.weight * beta;
+                    let (scale_t, scale_s) = (scale / sums.teacher, scale / sums.student);
+                    let weights = t.as_flattened().iter().zip(s.as_flattened());
+                    gradient.iter_mut().zip(weights).for_each(|(g, (t, s))| *g = s * scale_s - t * scale_t);
+                },
+            );
+    }
+
+    fn oracle(p: &Params, io: Io<'_, f64>) {
+        let ([teacher, student, log_beta, anchors, candidates], [gradient, loss, temperature_gradient]) = io.take();
+        let (gradient, loss, temperature_gradient) = (gradient.real(), loss.real(), temperature_gradient.real());
+        let (beta, weight) = (log_beta.real()[0].exp(), f64::from(p.weight));
+        let cols = p.cols as usize;
+        for i in 0..p.rows as usize {
+            let anchor = anchors.index()[(p.step * p.anchor_step) as usize + i];
+            let candidate = |j: usize| candidates.index()[(p.step * p.candidate_step) as usize + j];
+            let kept: Vec<usize> = (0..cols).filter(|j| candidate(*j) != anchor).collect();
+            let student = |j: usize| student.real()[i * cols + j];
+            let log_p = log_softmax(&kept, |j| teacher.real()[i * cols + j] * f64::from(p.teacher_inverse_temperature));
+            let log_q = log_softmax(&kept, |j| student(j) * beta);
+            gradient[i * cols..][..cols].fill(0.0);
+            (loss[i], temperature_gradient[i]) = (0.0, 0.0);
+            for (j, (log_p, log_q)) in kept.into_iter().zip(log_p.into_iter().zip(log_q)) {
+                loss[i] += weight * log_p.exp() * (log_p - log_q);
+                gradient[i * cols + j] = weight * beta * (log_q.exp() - log_p.exp());
+                temperature_gradient[i] += gradient[i * cols + j] * student(j);
+            }
+        }
+    }
+
+    fn cost(p: &Params) -> Cost {
+        let elements = u64::from(p.rows) * u64::from(p.cols);
+        // Two exponentials (about ten operations each), five sums, and the gradient.
+        Cost { flops: 40 * elements, bytes: 4 * (3 * elements + 3 * u64::from(p.rows) + u64::from(p.cols)) }
+    }
+
+    fn cases() -> Vec<Case> {
+        let mut cases = Vec::new();
+        for [rows, cols] in [[1, 1], [2, 2], [3, 5], [5, 255], [4, 256], [7, 257], [2, 5000], [300, 17]] {
+            cases.push(case(Setup { rows, cols, ..Setup::default() }));
+        }
+        let small = Setup { rows: 6, cols: 40, ..Setup::default() };
+        cases.push(case(Setup { name: "heavy-tailed", fill: Fill::HeavyTailed, ..small.clone() }));
+        cases.push(case(Setup { name: "ties", fill: Fill::Ties, ..small.clone() }));
+        cases.push(case(Setup { name: "logits to 1e4", inverse_temperature: 4000.0, ..small.clone() }));
+        cases.push(case(Setup { name: "flat", inverse_temperature: 0.3, ..small.clone() }));
+        cases.push(case(Setup { name: "all masked", items: 1, ..small.clone() }));
+        cases.push(case(Setup { name: "many masked", items: 2, ..small.clone() }));
+        cases.push(case(Setup { name: "steps", steps: 3, ..small }));
+        // One row, so that the derivative by the temperature is one number.
+        cases.push(case(Setup { name: "temperature", rows: 1, cols: 30, ..Setup::default() }));
+        // More rows than a grid is wide.
+        cases.push(case(Setup { rows: 65_537, cols: 2, ..Setup::default() }));
+        cases
+    }
+
+    fn bench_cases() -> Vec<Case> {
+        let shapes = [[256, 1024], [512, 4096], [1024, 8192]];
+        shapes.map(|[rows, cols]| case(Setup { rows, cols, items: 1 << 20, ..Setup::default() })).into()
+    }
+}
+
+/// Sums over a row, relative to the greatest score of teacher and student: weights `w = exp(u)` of the scaled differences `u`.
+struct Sums {
+    /// Sum of the teacher's weights, at least 1.
+    teacher: f32,
+    /// Sum of the student's weights, at least 1.
+    student: f32,
+    /// Sum of teacher's weight x teacher's difference.
+    own: f32,
+    /// Sum of teacher's weight x student's difference.
+    cross: f32,
+    /// Sum of student's weight x student's difference.
+    student_own: f32,
+}
+
+impl Sums {
+    fn loss(&self) -> f32 {
+        (self.own - self.cross) / self.teacher - self.teacher.ln() + self.student.ln()
+    }
+
+    fn temperature_gradient(&self) -> f32 {
+        self.student_own / self.student - self.cross / self.teacher
+    }
+}
+
+/// Copies a row, with [`MASKED`] at the columns that are the anchor and beyond the last.
+fn load_masked(to: &mut [[f32; LANES]], row: &[f32], candidates: &[u32], anchor: u32) {
+    let (kept, rest) = to.as_flattened_mut().split_at_mut(row.len());
+    let columns = row.iter().zip(candidates);
+    kept.iter_mut().zip(columns).for_each(|(to, (score, c))| *to = if *c == anchor { MASKED } else { *score });
+    rest.fill(MASKED);
+}
+
+/// Replaces scores by their weights and returns the sums; all weights of a row without candidates are 0.
+fn exponentials(t: &mut [[f32; LANES]], s: &mut [[f32; LANES]], scale_t: f32, scale_s: f32) -> Sums {
+    let (max_t, max_s) = (max(t), max(s));
+    let mut sums = [[0.0; LANES]; 5];
+    for (t, s) in t.iter_mut().zip(s) {
+        for l in 0..LANES {
+            // Differences before scaling: what matters is near the maximum, where they are exact.
+            let (ut, us) = ((t[l] - max_t) * scale_t, (s[l] - max_s) * scale_s);
+            (t[l], s[l]) = (exp(ut), exp(us));
+            for (sum, x) in sums.iter_mut().zip([t[l], s[l], t[l] * ut, t[l] * us, s[l] * us]) {
+                sum[l] += x;
+            }
+        }
+    }
+    let [teacher, student, own, cross, student_own] = sums.map(|lanes| lanes.into_iter().sum::<f32>());
+    // The greatest score weighs 1; less is the 0 of a row without candidates.
+    Sums { teacher: teacher.max(1.0), student: student.max(1.0), own, cross, student_own }
+}
+
+/// The greatest score, but above [`MASKED`]: what is masked weighs 0 even where everything is.
+fn max(x: &[[f32; LANES]]) -> f32 {
+    const FLOOR: f32 = 0.1 * MASKED;
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut lanes = [FLOOR; LANES];
+    for x in x {
+        for l in 0..LANES {
+            lanes[l] = larger(lanes[l], x[l]);
+        }
+    }
+    lanes.into_iter().fold(FLOOR, larger)
+}
+
+/// exp(x) for x <= 0, within 2 units in the last place, 0 below -87; without calls or branches, so that loops become vectors.
+///
+/// x = n ln 2 + r with |r| <= ln 2 / 2, and the polynomial of Cephes' `expf` for exp(r).
+fn exp(x: f32) -> f32 {
+    /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let shifted = x.max(-87.0) * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = x.max(-87.0) - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let polynomial = ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5;
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+    let value = (polynomial * r * r + r + 1.0) * power;
+    if x < -87.0 { 0.0 } else { value }
+}
+
+/// Log-probabilities of the kept columns.
+fn log_softmax(kept: &[usize], logit: impl Fn(usize) -> f64) -> Vec<f64> {
+    let max = kept.iter().map(|j| logit(*j)).fold(f64::NEG_INFINITY, f64::max);
+    let log_sum = max + kept.iter().map(|j| (logit(*j) - max).exp()).sum::<f64>().ln();
+    kept.iter().map(|j| logit(*j) - log_sum).collect()
+}
+
+#[derive(Clone)]
+struct Setup {
+    name: &'static str,
+    rows: u32,
+    cols: u32,
+    /// Items that anchors and candidates are drawn from.
+    items: u32,
+    steps: u32,
+    fill: Fill,
+    inverse_temperature: f32,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { name: "normal", rows: 1, cols: 1, items: 20, steps: 1, fill: Fill::Normal, inverse_temperature: 2.5 }
+    }
+}
+
+fn case(setup: Setup) -> Case {
+    let Setup { name, rows, cols, items, steps, fill, inverse_temperature } = setup;
+    Case::new(format!("{name} {rows}x{cols}"), |case| {
+        let teacher = case.input("teacher", [rows, cols], fill.clone());
+        let student = case.input("student", [rows, cols], fill);
+        let log_beta = case.input("log_inverse_temperature", [1, 1], Fill::Constant((0.7 * inverse_temperature).ln()));
+        let anchors = case.input("anchors", [steps, rows], Fill::Below(items));
+        let candidates = case.input("candidates", [steps, cols], Fill::Below(items));
+        let outputs = ListLoss {
+            gradient: case.output("gradient", [rows, cols]),
+            loss: case.output("loss", [rows, 1]),
+            temperature_gradient: case.output("temperature_gradient", [rows, 1]),
+        };
+        case.steps = steps;
+        let config = Config { teacher_inverse_temperature: inverse_temperature, weight: 0.3 };
+        listwise_kl(&mut case.plan, teacher, student, log_beta, anchors, candidates, outputs, config);
+        let (output, upstream) = (outputs.loss, None);
+        if rows * cols <= 400 {
+            case.gradients.push(GradientCheck { wrt: student, output, upstream, gradient: outputs.gradient });
+        }
+        if rows == 1 {
+            let gradient = outputs.temperature_gradient;
+            case.gradients.push(GradientCheck { wrt: log_beta, output, upstream, gradient });
+        }
+    })
+}
