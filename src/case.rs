@@ -4,6 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::plan::{Limits, Plan, Routine};
+use crate::random::{normal, shuffle};
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Content of a tensor.
@@ -139,7 +140,11 @@ impl Case {
             }
             Fill::Exact(values) => Values::F32(values),
             Fill::Below(bound) => Values::U32((0..len).map(|_| rng.random_range(0..bound)).collect()),
-            Fill::Permutation => Values::U32(permutation(len, rng)),
+            Fill::Permutation => {
+                let mut order: Vec<u32> = (0..len as u32).collect();
+                shuffle(&mut order, rng);
+                Values::U32(order)
+            }
             Fill::ExactIndices(values) => Values::U32(values),
         };
         let (count, dtype) = match &values {
@@ -153,18 +158,4 @@ impl Case {
         );
         self.values.push((tensor, values));
     }
-}
-
-/// A standard normal number, by Box and Muller.
-pub(crate) fn normal(rng: &mut ChaCha8Rng) -> f32 {
-    let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
-    (radius * (std::f64::consts::TAU * rng.random::<f64>()).cos()) as f32
-}
-
-fn permutation(len: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..len as u32).collect();
-    for i in (1..len).rev() {
-        order.swap(i, rng.random_range(0..=i));
-    }
-    order
 }

@@ -28,6 +28,18 @@ pub struct Parameter {
     pub square: Tensor,
 }
 
+impl Parameter {
+    /// A value with a gradient and moments of its shape.
+    pub fn new(plan: &mut Plan, value: Tensor) -> Self {
+        Self {
+            value,
+            gradient: plan.scratch("gradient", value.shape),
+            mean: plan.state("mean of gradients", value.shape),
+            square: plan.state("mean of squared gradients", value.shape),
+        }
+    }
+}
+
 /// One update of AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101, algorithm 2).
 ///
 /// Row `step` of `schedule [steps, 3]` holds the learning rate and the bias corrections 1 / (1 - beta1^t), 1 / (1 - beta2^t);

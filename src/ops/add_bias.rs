@@ -5,7 +5,6 @@ use rayon::prelude::*;
 
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, flat_grid, shader};
-use crate::ops::column_sum::column_sum;
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
@@ -69,6 +68,7 @@ impl Op for AddBias {
 }
 
 fn case(name: &str, shape: [u32; 2]) -> Case {
+    use super::column_sum::column_sum;
     Case::new(name, |case| {
         let bias = case.input("bias", [1, shape[1]], Fill::Normal);
         let x = case.in_out("x", shape, Fill::Normal);

@@ -3,7 +3,6 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::normalize::normalize;
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
@@ -86,6 +85,8 @@ impl Op for NormalizeBackward {
 }
 
 fn case(name: &str, shape: [u32; 2], fill: Fill) -> Case {
+    use super::normalize::normalize;
+
     Case::new(name, |case| {
         let x = case.input("x", shape, fill);
         let y = case.output("y", shape);

@@ -1,0 +1,95 @@
+//! Maps without training: what a trained map has to beat.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::eval::{Judge, Scores};
+use crate::metric::Metric;
+use crate::model::Map;
+use crate::random::normal;
+use crate::spectral::{Centring, SpectralSolver, Spectrum};
+
+/// Exponents of tempering that the best spectral map is chosen among: 0 is plain PCA, 1 would be whitening.
+const GAMMAS: [f64; 3] = [0.0, 0.25, 0.5];
+
+/// The first d' coordinates.
+pub fn truncation(dim_in: usize, dim_out: usize) -> Map {
+    let weight = (0..dim_out * dim_in).map(|i| if i / dim_in == i % dim_in { 1.0 } else { 0.0 }).collect();
+    Map::linear(dim_in, Metric::Cosine, weight)
+}
+
+/// A Gaussian random projection.
+pub fn random_projection(dim_in: usize, dim_out: usize, seed: u64) -> Map {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let scale = 1.0 / (dim_out as f32).sqrt();
+    Map::linear(dim_in, Metric::Cosine, (0..dim_out * dim_in).map(|_| normal(&mut rng) * scale).collect())
+}
+
+/// Both spectra of a data set, from which every spectral map is made.
+pub struct Spectra {
+    uncentred: Spectrum,
+    centred: Spectrum,
+}
+
+/// A spectral map that was chosen on validation.
+pub struct SpectralChoice {
+    /// The map.
+    pub map: Map,
+    /// Which one it is, in words.
+    pub description: String,
+    /// Its scores on validation.
+    pub scores: Scores,
+}
+
+impl Spectra {
+    /// Computes both spectra of `rows [n, dim]`, with up to `count` axes.
+    ///
+    /// # Errors
+    /// As [`SpectralSolver::solve`].
+    pub fn new(backend: &dyn Backend, rows: &[f32], dim: usize, count: usize) -> Result<Self> {
+        let mut solver = SpectralSolver::new(backend, rows, dim, count)?;
+        Ok(Self { uncentred: solver.solve(Centring::Uncentred)?, centred: solver.solve(Centring::Centred)? })
+    }
+
+    /// PCA as textbooks do it: the mean is subtracted, and what is left is compared by cosine.
+    pub fn pca(&self, dim_out: usize) -> Map {
+        let Spectrum { mean, dim, .. } = &self.centred;
+        let mut map = Map::linear(*dim, Metric::Cosine, self.centred.map(dim_out, 0.0));
+        for (bias, axis) in map.bias.iter_mut().zip(map.weight.chunks(*dim)) {
+            *bias = -axis.iter().zip(mean).map(|(a, m)| a * m).sum::<f32>();
+        }
+        map
+    }
+
+    /// The map that keeps most of the ranking of `database [n, dim]`, by the judge's recall@k, among {centred axes applied
+    /// uncentred, uncentred axes} x {cosine, dot} x tempering.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    pub fn best(&self, backend: &dyn Backend, database: &[f32], judge: &Judge, dim_out: usize) -> Result<SpectralChoice> {
+        let mut best: Option<SpectralChoice> = None;
+        for (name, spectrum) in [("uncentred", &self.uncentred), ("centred", &self.centred)] {
+            let plain = Map::linear(spectrum.dim, Metric::Dot, spectrum.map(dim_out, 0.0));
+            let projected = plain.encode(backend, database)?;
+            for gamma in GAMMAS {
+                let tempered = temper(&projected, &spectrum.scales(dim_out, gamma));
+                for metric in [Metric::Cosine, Metric::Dot] {
+                    let scores = judge.judge(backend, &metric.prepare(&tempered, dim_out), dim_out)?;
+                    if best.as_ref().is_none_or(|best| scores.mean("recall@k") > best.scores.mean("recall@k")) {
+                        let map = Map::linear(spectrum.dim, metric, spectrum.map(dim_out, gamma));
+                        let description = format!("{name} axes, gamma {gamma}, {}", metric.name());
+                        best = Some(SpectralChoice { map, description, scores });
+                    }
+                }
+            }
+        }
+        Ok(best.expect("there are candidates"))
+    }
+}
+
+/// Rows `[n, scales.len()]` with each column scaled.
+fn temper(rows: &[f32], scales: &[f32]) -> Vec<f32> {
+    rows.chunks(scales.len()).flat_map(|row| row.iter().zip(scales).map(|(x, s)| x * s)).collect()
+}

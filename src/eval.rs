@@ -1,0 +1,184 @@
+//! How much of the teacher's ranking a map keeps: recall, NDCG and overlap of exact neighbours, with confidence intervals.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::random::below;
+use crate::search::{Neighbours, neighbours};
+
+/// Resamples of the bootstrap.
+const RESAMPLES: usize = 1000;
+/// Depths at which recall is reported beside k, where they fit.
+const DEPTHS: [usize; 3] = [1, 10, 100];
+
+/// Queries among the rows of a database, with the teacher's exact neighbours: judges any encoding of the same rows.
+pub struct Judge {
+    queries: Vec<u32>,
+    rows: usize,
+    k: usize,
+    teacher: Neighbours,
+}
+
+impl Judge {
+    /// Finds the teacher's neighbours. `database [n, dim]` is prepared for inner products; `queries` are rows of it.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when there are too few rows for k neighbours or no queries; [`Error::Device`] when the device fails.
+    pub fn new(backend: &dyn Backend, database: &[f32], dim: usize, queries: Vec<u32>, k: usize) -> Result<Self> {
+        let rows = database.len() / dim;
+        if rows < k + 2 || queries.is_empty() {
+            let what = format!("{rows} rows and {} queries are too few to judge {k} neighbours", queries.len());
+            return Err(Error::data(what).hint(format!("use more rows (--max-items), at least {}, or a smaller --k", 10 * (k + 2))));
+        }
+        let depth = DEPTHS.iter().fold(k, |depth, d| depth.max(*d)).min(rows - 1);
+        let teacher = neighbours(backend, database, dim, &queries, depth)?;
+        Ok(Self { queries, rows, k, teacher })
+    }
+
+    /// Scores an encoding of the database, `[n, dim_out]`, prepared for inner products.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn judge(&self, backend: &dyn Backend, encoded: &[f32], dim_out: usize) -> Result<Scores> {
+        assert_eq!(encoded.len(), self.rows * dim_out, "judge: the encoding has another number of rows than the database");
+        let student = neighbours(backend, encoded, dim_out, &self.queries, self.teacher.k)?;
+        Ok(Scores::new(&self.teacher, &student, self.k))
+    }
+
+    /// Recall@k of a random ranking: k / (n - 1).
+    pub fn chance(&self) -> f64 {
+        self.k as f64 / (self.rows - 1) as f64
+    }
+
+    /// Number of queries.
+    pub fn queries(&self) -> usize {
+        self.queries.len()
+    }
+
+    /// Rows of the database.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+}
+
+/// Metrics of each query.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scores(BTreeMap<String, Vec<f64>>);
+
+impl Scores {
+    /// Compares two rankings of the same queries: recall at k and at 1, 10 and 100 where both are that deep, NDCG and overlap at k.
+    ///
+    /// With A and B the first k of teacher and student: recall@k = |A n B| / k; neighbor_overlap@k = |A n B| / |A u B|; ndcg@k has
+    /// gain k - r + 1 for the teacher's rank r and discount 1 / log2(1 + rank).
+    pub fn new(teacher: &Neighbours, student: &Neighbours, k: usize) -> Self {
+        let mut scores = BTreeMap::new();
+        let mut record = |name: String, metric: &dyn Fn(&[u32], &[u32]) -> f64| {
+            let pairs = teacher.ids.chunks(teacher.k).zip(student.ids.chunks(student.k));
+            scores.insert(name, pairs.map(|(t, s)| metric(t, s)).collect());
+        };
+        for depth in DEPTHS.into_iter().filter(|d| *d <= teacher.k.min(student.k)) {
+            record(format!("recall@{depth}"), &|t, s| common(&t[..depth], &s[..depth]) / depth as f64);
+        }
+        record("recall@k".to_owned(), &|t, s| common(&t[..k], &s[..k]) / k as f64);
+        record("neighbor_overlap@k".to_owned(), &|t, s| {
+            let common = common(&t[..k], &s[..k]);
+            common / (2.0 * k as f64 - common)
+        });
+        record("ndcg@k".to_owned(), &|t, s| ndcg(&t[..k], &s[..k]));
+        Self(scores)
+    }
+
+    /// Mean over queries of one metric.
+    ///
+    /// # Panics
+    /// If there is no such metric.
+    pub fn mean(&self, metric: &str) -> f64 {
+        mean(&self.0[metric])
+    }
+
+    /// Means and 95 % intervals of all metrics.
+    pub fn summary(&self) -> Summary {
+        let means = self.0.iter().map(|(name, values)| (name.clone(), mean(values))).collect();
+        let intervals = self.0.iter().map(|(name, values)| (name.clone(), bootstrap(values))).collect();
+        Summary { means, intervals }
+    }
+}
+
+/// Means over queries, as records show them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Metric -> mean.
+    #[serde(flatten)]
+    pub means: BTreeMap<String, f64>,
+    /// Metric -> 95 % percentile bootstrap interval of the mean over queries.
+    pub intervals: BTreeMap<String, [f64; 2]>,
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn common(a: &[u32], b: &[u32]) -> f64 {
+    let a: std::collections::HashSet<_> = a.iter().collect();
+    b.iter().filter(|id| a.contains(id)).count() as f64
+}
+
+fn ndcg(teacher: &[u32], student: &[u32]) -> f64 {
+    let k = teacher.len();
+    let discounted = |rank: usize, gain: usize| gain as f64 / (rank as f64 + 2.0).log2();
+    let gains: std::collections::HashMap<_, _> = teacher.iter().enumerate().map(|(rank, id)| (id, k - rank)).collect();
+    let ideal: f64 = (0..k).map(|rank| discounted(rank, k - rank)).sum();
+    let found: f64 = student.iter().enumerate().filter_map(|(rank, id)| gains.get(id).map(|gain| discounted(rank, *gain))).sum();
+    found / ideal
+}
+
+/// 95 % percentile interval of the mean, by resampling queries.
+fn bootstrap(values: &[f64]) -> [f64; 2] {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let n = values.len() as u32;
+    let resample = |_| (0..n).map(|_| values[below(n, &mut rng) as usize]).sum::<f64>() / f64::from(n);
+    let mut means: Vec<f64> = (0..RESAMPLES).map(resample).collect();
+    means.sort_by(f64::total_cmp);
+    [means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ranking(ids: &[u32]) -> Neighbours {
+        Neighbours { k: ids.len(), ids: ids.to_vec(), scores: vec![0.0; ids.len()] }
+    }
+
+    #[test]
+    fn metrics_are_those_of_their_definitions() {
+        let scores = Scores::new(&ranking(&[1, 2, 3, 4]), &ranking(&[2, 9, 1, 8]), 4);
+        assert_eq!(scores.mean("recall@k"), 0.5);
+        assert_eq!(scores.mean("recall@1"), 0.0);
+        assert_eq!(scores.mean("neighbor_overlap@k"), 2.0 / 6.0);
+        let ideal = 4.0 + 3.0 / 3f64.log2() + 2.0 / 2.0 + 1.0 / 5f64.log2();
+        assert!((scores.mean("ndcg@k") - (3.0 + 4.0 / 2.0) / ideal).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_perfect_ranking_scores_one_everywhere() {
+        let ids = ranking(&[5, 3, 7, 1, 2, 9, 8, 4, 6, 0]);
+        let summary = Scores::new(&ids, &ids, 5).summary();
+        assert!(summary.means.values().all(|m| *m == 1.0), "{summary:?}");
+        assert_eq!(summary.means.len(), 5, "recall@100 does not fit");
+    }
+
+    #[test]
+    fn intervals_hold_the_mean_and_narrow_with_more_queries() {
+        let few: Vec<f64> = (0..20).map(|i| f64::from(i % 2)).collect();
+        let many: Vec<f64> = (0..2000).map(|i| f64::from(i % 2)).collect();
+        let [low, high] = bootstrap(&few);
+        assert!(low < 0.5 && high > 0.5);
+        assert!(bootstrap(&many)[1] - bootstrap(&many)[0] < (high - low) / 4.0);
+    }
+}

@@ -1,0 +1,52 @@
+//! Similarities: what the teacher compares in D dimensions, and what the student is searched with in d'.
+
+use std::borrow::Cow;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// A similarity of two vectors; larger is nearer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metric {
+    /// Inner product of the normalised vectors.
+    Cosine,
+    /// Inner product.
+    Dot,
+}
+
+impl Metric {
+    /// The name in records and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cosine => "cosine",
+            Self::Dot => "dot",
+        }
+    }
+
+    /// Rows whose inner products are this similarity: normalised copies for cosine, the rows themselves for dot.
+    pub fn prepare(self, rows: &[f32], dim: usize) -> Cow<'_, [f32]> {
+        match self {
+            Self::Dot => Cow::Borrowed(rows),
+            Self::Cosine => {
+                let mut unit = rows.to_vec();
+                normalize_rows(&mut unit, dim);
+                Cow::Owned(unit)
+            }
+        }
+    }
+}
+
+/// Scales each row of `rows [n, dim]` to unit length in place; zero rows stay zero.
+pub fn normalize_rows(rows: &mut [f32], dim: usize) {
+    rows.par_chunks_mut(dim).for_each(|row| {
+        let norm = row.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>().sqrt();
+        let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) * inverse) as f32);
+    });
+}
+
+/// The rows at `indices`, one after another.
+pub fn select_rows(rows: &[f32], dim: usize, indices: &[u32]) -> Vec<f32> {
+    indices.iter().flat_map(|&i| &rows[i as usize * dim..][..dim]).copied().collect()
+}
