@@ -64,8 +64,9 @@ fn differentiate(case: &Case, check: &GradientCheck) -> Result<(), Failed> {
     for at in sample(values.len()) {
         let step = STEP * values[at].abs().max(scale);
         let difference = (objective(at, values[at] + step)? - objective(at, values[at] - step)?) / (2.0 * step);
-        // Written so that NaN fails.
-        if !((claimed[at] - difference).abs() <= NOISE + TOLERANCE * largest) {
+        // NaN does not agree.
+        let agrees = (claimed[at] - difference).abs() <= NOISE + TOLERANCE * largest;
+        if !agrees {
             let text =
                 format!("d {}/d {}, element {at}: {} claimed, {difference} measured", check.output, check.wrt, claimed[at]);
             return Err(text.into());

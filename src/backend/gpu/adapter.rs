@@ -110,8 +110,11 @@ fn candidates() -> Vec<(wgpu::Adapter, AdapterInfo)> {
     let instance = wgpu::Instance::new(descriptor);
     let wanted = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
     let found = pollster::block_on(instance.enumerate_adapters(wgpu::Backends::all()));
-    let mut found: Vec<_> = found.into_iter().map(|a| (AdapterInfo::new(&a), a)).map(|(info, a)| (a, info)).collect();
-    found.retain(|(_, info)| info.name.to_lowercase().contains(&wanted));
+    let described = found.into_iter().map(|adapter| {
+        let info = AdapterInfo::new(&adapter);
+        (adapter, info)
+    });
+    let mut found: Vec<_> = described.filter(|(_, info)| info.name.to_lowercase().contains(&wanted)).collect();
     // Vulkan goes before DirectX 12 where a device has both: its compilers take seconds less.
     found.sort_by_key(|(adapter, info)| (info.kind, adapter.get_info().backend != wgpu::Backend::Vulkan));
     found
