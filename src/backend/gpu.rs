@@ -52,3 +52,29 @@ impl Backend for Gpu {
         Ok(Box::new(GpuProgram::new(Arc::clone(&self.device), plan)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Data;
+
+    /// wgpu ignores calls on a lost device: without a check, results would be zeros.
+    #[test]
+    fn a_lost_device_is_an_error() {
+        let Ok(gpu) = Gpu::new(AdapterChoice::Any) else {
+            return;
+        };
+        let mut plan = Plan::new(gpu.limits());
+        let tensor = plan.state("x", [1, 4]);
+        let routine = plan.routine();
+        let mut program = gpu.compile(plan).expect("the plan is small");
+        gpu.device.device.destroy();
+        let lost = [
+            program.write_rows(tensor, 0, Data::F32(&[1.0; 4])).is_err(),
+            program.run(routine, 0..1).is_err(),
+            program.read(tensor).is_err(),
+            gpu.compile(Plan::new(gpu.limits())).is_err(),
+        ];
+        assert_eq!(lost, [true; 4], "writing, running, reading, compiling");
+    }
+}

@@ -1,7 +1,6 @@
 //! The open device: its errors, its submissions, its transfers, its compiled shaders.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::backend::gpu::pipeline::Kernel;
@@ -66,6 +65,8 @@ impl Device {
 
     /// Fails if the device has failed since it was opened: from then on wgpu ignores calls, and results would be zeros.
     pub(super) fn check(&self) -> Result<()> {
+        // The loss is reported within a poll, which itself has nothing to say that `fault` does not.
+        let _ = self.device.poll(wgpu::PollType::Poll);
         self.fault.get().map_or(Ok(()), |fault| {
             Err(Error::device(fault.clone())
                 .hint("restart the program; if it happens again use a smaller --batch-size or --device cpu"))
@@ -84,25 +85,27 @@ impl Device {
             self.queue.submit([encoder.finish()])
         });
         in_flight.push_back(submitted.map_err(|error| Error::device(format!("the device refuses work: {error}")))?);
-        while in_flight.len() > IN_FLIGHT {
-            self.wait(in_flight.pop_front())?;
+        while in_flight.len() > IN_FLIGHT
+            && let Some(oldest) = in_flight.pop_front()
+        {
+            self.wait(oldest)?;
         }
         self.check()
     }
 
-    /// Waits for a submission, or for all of them.
-    fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
-        let waited = self.device.poll(wgpu::PollType::Wait { submission_index, timeout: None });
+    /// Waits for a submission and those before it.
+    fn wait(&self, submission: wgpu::SubmissionIndex) -> Result<()> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
         self.check()?;
         waited.map(|_| ()).map_err(|error| Error::device(format!("the device does not answer: {error}")))
     }
 
-    /// Hands bytes of a buffer to `sink`, piece by piece, once everything submitted before is done.
-    pub(super) fn read(&self, buffer: &wgpu::Buffer, range: Range<u64>, mut sink: impl FnMut(&[u8])) -> Result<()> {
+    /// Hands the first bytes of a buffer to `sink`, piece by piece, once everything submitted before is done.
+    pub(super) fn read(&self, buffer: &wgpu::Buffer, bytes: u64, mut sink: impl FnMut(&[u8])) -> Result<()> {
         self.check()?;
         let refused = |what: &dyn std::fmt::Display| Error::device(format!("cannot read from the device: {what}"));
-        for start in range.clone().step_by(PIECE_BYTES) {
-            let size = (range.end - start).min(PIECE_BYTES as u64);
+        for start in (0..bytes).step_by(PIECE_BYTES) {
+            let size = (bytes - start).min(PIECE_BYTES as u64);
             let (staging, index) = self
                 .guarded(|| {
                     let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -119,7 +122,7 @@ impl Device {
                     (staging, index)
                 })
                 .map_err(|error| refused(&error))?;
-            self.wait(Some(index))?;
+            self.wait(index)?;
             sink(&staging.get_mapped_range(..).map_err(|error| refused(&error))?);
         }
         Ok(())

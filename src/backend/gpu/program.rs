@@ -66,7 +66,7 @@ impl GpuProgram {
     fn read_elements<T: Pod>(&self, tensor: Tensor) -> Result<Vec<T>> {
         let mut values = Vec::with_capacity(tensor.shape.len());
         for (window, buffer) in self.plan.windows(tensor).zip(&self.buffers[tensor.id as usize]) {
-            self.device.read(buffer, 0..bytes(window.tensor), |piece| values.extend_from_slice(cast_slice(piece)))?;
+            self.device.read(buffer, bytes(window.tensor), |piece| values.extend_from_slice(cast_slice(piece)))?;
         }
         Ok(values)
     }
