@@ -130,7 +130,9 @@ pub(super) fn open(choice: AdapterChoice) -> Result<(wgpu::Device, wgpu::Queue, 
         }
     }
     if refused.is_empty() {
-        refused.push("Vulkan, Metal and DirectX 12 offer no adapter".to_owned());
+        let set = |name: &str| std::env::var(name).map(|value| format!(" with {name}={value}")).unwrap_or_default();
+        let narrowed = set("WGPU_BACKEND") + &set("WGPU_ADAPTER_NAME");
+        refused.push(format!("Vulkan, Metal and DirectX 12 offer no adapter{narrowed}"));
     }
     Err(Error::device("no usable GPU")
         .at(refused.join("; "))
