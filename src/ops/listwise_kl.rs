@@ -247,7 +247,8 @@ fn exp(x: f32) -> f32 {
     let shifted = x.max(-87.0) * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = x.max(-87.0) - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let polynomial = ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5;
+    let high = (1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3;
+    let polynomial = ((high * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5;
     let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     let value = (polynomial * r * r + r + 1.0) * power;
     if x < -87.0 { 0.0 } else { value }

@@ -22,6 +22,7 @@ ops! {
     column_sum::ColumnSum,
     adamw::AdamW,
     listwise_kl::ListwiseKl,
+    top_k::TopK,
 }
 
 /// What a loss over candidate lists writes, for B anchors with C candidates each.
