@@ -22,6 +22,7 @@ ops! {
     column_sum::ColumnSum,
     adamw::AdamW,
     listwise_kl::ListwiseKl,
+    hard_negative::HardNegative,
     top_k::TopK,
 }
 
