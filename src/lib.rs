@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod case;
+pub mod data;
 pub mod error;
 pub mod metric;
 pub mod network;

@@ -1,0 +1,77 @@
+//! Files that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use tempfile::{Builder, NamedTempFile};
+
+use crate::{Error, Result};
+
+/// A file written under a temporary name beside its target, which [`commit`](Self::commit) puts in place.
+///
+/// Dropped without `commit`, the temporary file is removed and whatever was at the target stays.
+#[derive(Debug)]
+pub struct AtomicFile {
+    temp: NamedTempFile,
+    target: PathBuf,
+}
+
+impl AtomicFile {
+    /// Starts a file that will become `path`; a symbolic link is followed to the file it names.
+    ///
+    /// # Errors
+    /// An input/output error when the folder is missing or not writable, or `path` is something other than a file:
+    /// create it before the work whose result it takes.
+    pub fn create(path: &Path) -> Result<Self> {
+        let fail = |reason: &std::io::Error| Error::file("write", path, reason);
+        let target = if path.is_symlink() { fs::canonicalize(path).map_err(|e| fail(&e))? } else { path.to_path_buf() };
+        if target.exists() && !target.is_file() {
+            return Err(Error::io("cannot write").at(format!("{}: not a regular file", path.display())).hint("name a file"));
+        }
+        let folder = folder_of(&target);
+        let mut builder = Builder::new();
+        builder.prefix(".").suffix(".tmp");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            // The umask still applies, so the file gets the mode of any other new file, not tempfile's 0600.
+            builder.permissions(fs::Permissions::from_mode(0o666));
+        }
+        let temp = builder.tempfile_in(folder).map_err(|e| fail(&e))?;
+        Ok(Self { temp, target })
+    }
+
+    /// The open file.
+    pub fn file(&mut self) -> &mut File {
+        self.temp.as_file_mut()
+    }
+
+    /// Syncs the content, renames it to the target and syncs the folder.
+    ///
+    /// # Errors
+    /// An input/output error; the target is then as it was.
+    pub fn commit(self) -> Result<()> {
+        let Self { temp, target } = self;
+        temp.as_file().sync_all().map_err(|e| Error::file("write", &target, &e))?;
+        temp.persist(&target).map_err(|e| Error::file("write", &target, &e.error))?;
+        // Makes the rename itself durable; not every file system lets a folder be synced, and the file is whole by now.
+        #[cfg(unix)]
+        let _ = File::open(folder_of(&target)).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+}
+
+/// Writes `path` through [`AtomicFile`]: `write` fills the file, and its error leaves the target untouched.
+///
+/// # Errors
+/// Those of [`AtomicFile`], and whatever `write` returns.
+pub fn atomic_write<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+    let mut atomic = AtomicFile::create(path)?;
+    let value = write(atomic.file())?;
+    atomic.commit()?;
+    Ok(value)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}

@@ -1,0 +1,146 @@
+//! Streaming the rows of one or many files as blocks.
+
+use arrow_array::RecordBatch;
+
+use super::column::ColumnPath;
+use crate::{Error, Result};
+
+/// Consecutive rows of the input.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// Number of the first row, counted over all files.
+    pub first_row: usize,
+    /// Row-major, `rows() * dim` finite values.
+    pub values: Vec<f32>,
+    dim: usize,
+    /// All columns of these rows, where the reader carries them.
+    columns: Option<RecordBatch>,
+}
+
+impl Block {
+    /// A block of whole rows; the reader fills in `first_row`.
+    pub(super) fn new(values: Vec<f32>, dim: usize) -> Self {
+        Self { first_row: 0, values, dim, columns: None }
+    }
+
+    pub(super) fn with_columns(self, columns: RecordBatch) -> Self {
+        Self { columns: Some(columns), ..self }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len() / self.dim
+    }
+
+    pub(super) fn columns(&self) -> Option<&RecordBatch> {
+        self.columns.as_ref()
+    }
+}
+
+/// One file, positioned at its next unread row.
+pub(super) trait Part: Send {
+    /// The file, as messages name it.
+    fn name(&self) -> &str;
+    /// Rows in the whole file; at least 1.
+    fn rows(&self) -> usize;
+    /// Length of each row; at least 1.
+    fn dim(&self) -> usize;
+    /// What else to say about the file: the float type or the column.
+    fn detail(&self) -> String;
+    /// The embedding column, where the file is a table.
+    fn column(&self) -> Option<&ColumnPath> {
+        None
+    }
+    /// The next rows: at least one and at most `max_rows`, which is at least 1; called only while rows are left.
+    fn read(&mut self, max_rows: usize) -> Result<Block>;
+}
+
+/// Streams rows in file order; never holds more than a block.
+pub struct Reader {
+    parts: Vec<Box<dyn Part>>,
+    /// The part being read, and how many of its rows have been.
+    current: usize,
+    read_of_current: usize,
+    rows: usize,
+    next_row: usize,
+    source: String,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reader({}, row {})", self.describe(), self.next_row)
+    }
+}
+
+impl Reader {
+    /// Opens files one after another until they hold `max_items` rows (0: all files).
+    pub(super) fn new(files: impl Iterator<Item = Result<Box<dyn Part>>>, max_items: usize, source: String) -> Result<Self> {
+        let mut parts: Vec<Box<dyn Part>> = Vec::new();
+        let mut rows = 0_usize;
+        for part in files {
+            let part = part?;
+            if let Some(first) = parts.first()
+                && first.dim() != part.dim()
+            {
+                return Err(Error::data("the files disagree on the dimension")
+                    .at(format!("{} has {}, {} has {}", first.name(), first.dim(), part.name(), part.dim()))
+                    .hint("read files of one model at a time"));
+            }
+            rows = rows.saturating_add(part.rows());
+            parts.push(part);
+            if max_items > 0 && rows >= max_items {
+                rows = max_items;
+                break;
+            }
+        }
+        if parts.is_empty() {
+            return Err(Error::data("there are no files to read").at(source));
+        }
+        Ok(Self { parts, current: 0, read_of_current: 0, rows, next_row: 0, source })
+    }
+
+    /// Number of rows that the blocks will hold together, known from headers and footers.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Length of each row.
+    pub fn dim(&self) -> usize {
+        self.parts[0].dim()
+    }
+
+    /// Where the rows come from, for people: files or dataset and commit, shape, type or column.
+    pub fn describe(&self) -> String {
+        format!("{}: {} x {}, {}", self.source, self.rows, self.dim(), self.parts[0].detail())
+    }
+
+    /// The embedding column, where the input is parquet.
+    pub(super) fn column(&self) -> Option<&ColumnPath> {
+        self.parts[0].column()
+    }
+
+    /// The next rows: at least one and at most `max_rows`, from one file; `None` after the last.
+    ///
+    /// # Errors
+    /// A data error that names file, row and column for a null, NaN, infinite or overflowing value, a row of another length,
+    /// or damage; an input/output error when reading fails.
+    ///
+    /// # Panics
+    /// If `max_rows` is 0.
+    pub fn next_block(&mut self, max_rows: usize) -> Result<Option<Block>> {
+        assert!(max_rows > 0, "next_block: max_rows is 0");
+        if self.next_row == self.rows {
+            return Ok(None);
+        }
+        if self.read_of_current == self.parts[self.current].rows() {
+            self.current += 1;
+            self.read_of_current = 0;
+        }
+        let part = &mut self.parts[self.current];
+        let wanted = max_rows.min(part.rows() - self.read_of_current).min(self.rows - self.next_row);
+        let block = Block { first_row: self.next_row, ..part.read(wanted)? };
+        self.read_of_current += block.rows();
+        self.next_row += block.rows();
+        Ok(Some(block))
+    }
+}

@@ -1,0 +1,151 @@
+//! The flags that say where the embeddings are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::hub::{self, HubConfig};
+use super::npy::NpyPart;
+use super::npz;
+use super::parquet::ParquetPart;
+use super::reader::{Part, Reader};
+use super::shards::first_gap;
+use super::sniff::{self, Kind};
+use crate::{Error, Result};
+
+/// The dataset that is read when no other input is named: Korean Wikipedia, 100,000 paragraphs.
+pub const DEFAULT_DATASET: &str = "chaehoyu/wikipedia-22-12-ko-embeddings-100k";
+
+/// Which embeddings to read.
+#[derive(Debug, Clone, clap::Args, serde::Serialize)]
+pub struct Source {
+    /// Embeddings to read instead of a dataset: .npy, .npz or .parquet files, folders of .parquet files, or glob patterns
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub input: Vec<PathBuf>,
+
+    /// Array to read from an .npz file [default: "embeddings", else the only one]
+    #[arg(long, value_name = "KEY")]
+    pub npz_key: Option<String>,
+
+    /// Dataset on the Hugging Face hub
+    #[arg(long, value_name = "OWNER/NAME", default_value = DEFAULT_DATASET)]
+    pub hf_dataset: String,
+
+    /// Parquet files of the dataset, or patterns for them [default: the train split]
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub hf_parquet_file: Vec<String>,
+
+    /// Branch, tag or commit of the dataset [default: main]
+    #[arg(long, value_name = "REVISION")]
+    pub hf_revision: Option<String>,
+
+    /// Parquet column with the embeddings, dots for nesting [default: the only "embedding" or list-of-floats column]
+    #[arg(long, value_name = "COLUMN")]
+    pub hf_embedding_column: Option<String>,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self {
+            input: Vec::new(),
+            npz_key: None,
+            hf_dataset: DEFAULT_DATASET.to_string(),
+            hf_parquet_file: Vec::new(),
+            hf_revision: None,
+            hf_embedding_column: None,
+        }
+    }
+}
+
+impl Source {
+    /// Opens the first `max_items` rows (0: all rows). Files beyond them are neither opened nor downloaded.
+    ///
+    /// # Errors
+    /// A data error for bad content or a missing shard; an input/output error when files cannot be read or the hub
+    /// cannot be reached; a usage error for flags that cannot work.
+    pub fn open(&self, max_items: usize) -> Result<Reader> {
+        self.open_with(max_items, false, &HubConfig::from_env())
+    }
+
+    /// Like [`open`](Self::open), and parquet blocks carry all columns of their rows for a [`Writer`](super::Writer).
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_carrying(&self, max_items: usize) -> Result<Reader> {
+        self.open_with(max_items, true, &HubConfig::from_env())
+    }
+
+    /// Like [`open`](Self::open), with an explicit hub configuration and the choice to `carry` columns.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub fn open_with(&self, max_items: usize, carry: bool, hub: &HubConfig) -> Result<Reader> {
+        let part = |path: Result<PathBuf>| self.part(&path?, carry);
+        if self.input.is_empty() {
+            let (paths, source) = hub::open(self, hub)?;
+            return Reader::new(paths.map(part), max_items, source);
+        }
+        let files = self.files()?;
+        let source = match &files[..] {
+            [file] => file.display().to_string(),
+            [first, .., last] => format!("{} .. {} ({} files)", first.display(), last.display(), files.len()),
+            [] => String::new(),
+        };
+        Reader::new(files.into_iter().map(Ok).map(part), max_items, source)
+    }
+
+    fn part(&self, path: &Path, carry: bool) -> Result<Box<dyn Part>> {
+        Ok(match sniff::kind(path)? {
+            Kind::Npy => Box::new(NpyPart::open(path)?),
+            Kind::Npz => Box::new(npz::open(path, self.npz_key.as_deref())?),
+            Kind::Parquet => Box::new(ParquetPart::open(path, self.hf_embedding_column.as_deref(), carry)?),
+        })
+    }
+
+    /// The files that `input` names, in the order given; folders and patterns in name order.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for input in &self.input {
+            let found = match input.to_str() {
+                _ if input.is_dir() => in_folder(input)?,
+                Some(pattern) if !input.exists() && pattern.contains(['*', '?', '[']) => in_pattern(pattern)?,
+                // A file named outright is read even when it is one shard of many.
+                _ => vec![input.clone()],
+            };
+            files.extend(found);
+        }
+        let mut sorted = files.clone();
+        sorted.sort();
+        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(Error::usage("a file is named twice")
+                .at(pair[0].display())
+                .hint("the same rows would be in training and test")),
+            None => Ok(files),
+        }
+    }
+}
+
+fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let entries = entries.map_err(|e| Error::file("read", folder, &e))?;
+    let files = entries.iter().map(fs::DirEntry::path).filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect();
+    complete(files, &folder.display().to_string(), "the folder has no .parquet files")
+}
+
+fn in_pattern(pattern: &str) -> Result<Vec<PathBuf>> {
+    let paths = glob::glob(pattern).map_err(|e| Error::usage("not a valid pattern").at(format!("--input {pattern}: {e}")))?;
+    let files = paths.collect::<Result<_, _>>().map_err(|e| Error::file("read", e.path(), e.error()))?;
+    complete(files, pattern, "no file matches")
+}
+
+/// Sorts what a search found; nothing, or a set of shards with a gap, is an error.
+fn complete(mut files: Vec<PathBuf>, place: &str, nothing: &str) -> Result<Vec<PathBuf>> {
+    files.sort();
+    if files.is_empty() {
+        return Err(Error::io(nothing).at(place).hint("check the path; it is taken relative to the working directory"));
+    }
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    match first_gap(&names) {
+        Some(gap) => Err(Error::data("a shard is missing").at(gap.missing).hint("copy or download the missing file")),
+        None => Ok(files),
+    }
+}
