@@ -33,7 +33,9 @@ impl Judge {
         let rows = database.len() / dim;
         if rows < k + 2 || queries.is_empty() {
             let what = format!("{rows} rows and {} queries are too few to judge {k} neighbours", queries.len());
-            return Err(Error::data(what).hint(format!("use more rows (--max-items), at least {}, or a smaller --k", 10 * (k + 2))));
+            return Err(
+                Error::data(what).hint(format!("use more rows (--max-items), at least {}, or a smaller --k", 10 * (k + 2)))
+            );
         }
         let depth = DEPTHS.iter().fold(k, |depth, d| depth.max(*d)).min(rows - 1);
         let teacher = neighbours(backend, database, dim, &queries, depth)?;

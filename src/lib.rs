@@ -1,17 +1,26 @@
 //! Ranking-preserving compression of embeddings.
 
 pub mod backend;
+pub mod baselines;
+pub mod candidates;
 pub mod case;
+pub mod config;
+pub mod corpus;
 pub mod data;
 pub mod error;
+pub mod eval;
 pub mod metric;
+pub mod model;
 pub mod network;
+pub mod objective;
 pub mod op;
 pub mod ops;
 pub mod plan;
 pub mod random;
 pub mod schedule;
+pub mod search;
 pub mod spectral;
 pub mod tensor;
+pub mod train;
 
 pub use error::{Error, Result};

@@ -73,9 +73,9 @@ impl Network {
 }
 
 impl Trainable {
-    /// Records the update. Rates are relative to `weight_scale`, the size of an element of W, and `output_scale`, of z.
-    pub fn update(&self, plan: &mut Plan, schedule: Tensor, weight_scale: f32, output_scale: f32) {
-        adamw(plan, schedule, self.weight, weight_scale, 0.0);
-        adamw(plan, schedule, self.bias, output_scale, 0.0);
+    /// Records the update; rates are relative to `scale`, the root mean square of W at the start.
+    pub fn update(&self, plan: &mut Plan, schedule: Tensor, scale: f32) {
+        adamw(plan, schedule, self.weight, scale, 0.0);
+        adamw(plan, schedule, self.bias, scale, 0.0);
     }
 }

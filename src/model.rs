@@ -1,0 +1,165 @@
+//! The compressor: z = W x + b with what is needed to use it and to know where it came from.
+
+mod encoder;
+mod file;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::Backend;
+use crate::config::TrainConfig;
+use crate::data::Split;
+use crate::error::Result;
+use crate::metric::Metric;
+
+pub use encoder::{Encoder, Encodings, block_rows};
+
+/// Version of the file layout, raised when older tools could misread it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// A map R^D -> R^d': z = W x + b of rows x of unit length.
+///
+/// Where the metric is cosine, z is scaled to unit length as well, so that inner product, cosine and Euclidean distance rank alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// D.
+    pub dim_in: usize,
+    /// d'.
+    pub dim_out: usize,
+    /// The similarity to compare encoded rows with.
+    pub metric: Metric,
+    /// W `[dim_out, dim_in]`, row-major.
+    pub weight: Vec<f32>,
+    /// b `[dim_out]`.
+    pub bias: Vec<f32>,
+}
+
+impl Map {
+    /// W x, without a bias.
+    ///
+    /// # Panics
+    /// If the length of `weight` is no multiple of `dim_in`.
+    pub fn linear(dim_in: usize, metric: Metric, weight: Vec<f32>) -> Self {
+        assert!(weight.len().is_multiple_of(dim_in), "linear: {} values are no rows of {dim_in}", weight.len());
+        let dim_out = weight.len() / dim_in;
+        Self { dim_in, dim_out, metric, weight, bias: vec![0.0; dim_out] }
+    }
+
+    /// Encodes `rows [n, dim_in]` (row-major, of any length) to `[n, dim_out]`; rows of zeros give zeros.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    ///
+    /// # Panics
+    /// If the length of `rows` is no multiple of `dim_in`.
+    pub fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> Result<Vec<f32>> {
+        let block = block_rows(self.dim_in).min(rows.len() / self.dim_in).max(1);
+        Ok(Encoder::new(self, backend, block)?.encode(rows)?.values)
+    }
+}
+
+/// A trained map, and where it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Compressor {
+    /// The map.
+    pub map: Map,
+    /// Shapes, metrics, provenance.
+    pub meta: Meta,
+}
+
+/// What a model file says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// [`SCHEMA_VERSION`] of the tool that wrote it.
+    pub schema_version: u32,
+    /// Version of the tool that wrote it.
+    pub tool_version: String,
+    /// D.
+    pub dim_in: usize,
+    /// d'.
+    pub dim_out: usize,
+    /// Whether rows are scaled to unit length before the map.
+    pub input_normalized: bool,
+    /// The similarity in D dimensions whose ranking is kept.
+    pub teacher_metric: Metric,
+    /// The similarity to search the compressed vectors with.
+    pub student_metric: Metric,
+    /// Neighbours that training was judged by.
+    pub k: usize,
+    /// Every hyper-parameter.
+    pub config: TrainConfig,
+    /// The seed, as in `config`.
+    pub seed: u64,
+    /// The temperature that `config.tau` came to, in units of similarity.
+    pub teacher_temperature: f32,
+    /// The spectral map that training started from, in words.
+    pub init: String,
+    /// Rows by their part in training.
+    #[serde(flatten)]
+    pub split: SplitIndices,
+    /// The data.
+    pub data: DataInfo,
+    /// Where it was trained.
+    pub device: String,
+    /// The epoch that was kept; 0 is the start.
+    pub best_epoch: u32,
+    /// Validation by epoch, from epoch 0 on.
+    pub history: Vec<Epoch>,
+}
+
+/// The split under the names of the model file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SplitIndices {
+    /// Rows that training saw.
+    pub train_indices: Vec<u32>,
+    /// Rows that choices were made on.
+    pub val_indices: Vec<u32>,
+    /// Rows held out from both.
+    pub test_indices: Vec<u32>,
+}
+
+impl From<Split> for SplitIndices {
+    fn from(split: Split) -> Self {
+        Self { train_indices: split.train, val_indices: split.val, test_indices: split.test }
+    }
+}
+
+/// The data that a model was trained on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataInfo {
+    /// File or data set.
+    pub source: String,
+    /// Rows read.
+    pub rows: usize,
+    /// Columns.
+    pub dim: usize,
+    /// Hash of the rows read; equal for equal numbers whatever the file format.
+    pub fingerprint: String,
+}
+
+/// One line of the training history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Number of the epoch; 0 is the state before training.
+    pub epoch: u32,
+    /// Mean loss over the epoch's steps; none before training.
+    pub loss: Option<f64>,
+    /// Validation recall@k, queries against all training and validation rows.
+    #[serde(rename = "val_recall@k")]
+    pub recall_k: f64,
+    /// Validation recall@10.
+    #[serde(rename = "val_recall@10")]
+    pub recall_10: f64,
+}
+
+impl Compressor {
+    /// Compresses `rows [n, dim_in]` (row-major) to `[n, dim_out]`.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    ///
+    /// # Panics
+    /// If the length of `rows` is no multiple of `dim_in`.
+    pub fn compress(&self, backend: &dyn Backend, rows: &[f32]) -> Result<Vec<f32>> {
+        self.map.encode(backend, rows)
+    }
+}

@@ -1,0 +1,83 @@
+//! A map on a device, fed block by block.
+
+use crate::backend::{Backend, Program};
+use crate::error::Result;
+use crate::model::Map;
+use crate::network::Network;
+use crate::ops::normalize::normalize;
+use crate::plan::{Plan, Routine};
+use crate::tensor::Tensor;
+
+/// Rows of `dim` columns to encode at a time: 16 MiB of them.
+pub fn block_rows(dim: usize) -> usize {
+    ((4 << 20) / dim).clamp(64, 65_536)
+}
+
+/// A map that is ready to encode on a backend.
+pub struct Encoder {
+    program: Box<dyn Program>,
+    encode: Routine,
+    rows: Tensor,
+    inverse_norm: Tensor,
+    output: Tensor,
+}
+
+/// Encoded rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Encodings {
+    /// `[n, dim_out]`, row-major.
+    pub values: Vec<f32>,
+    /// Indices of rows of zeros, which have no direction; they are encoded as zeros.
+    pub zero_rows: Vec<usize>,
+}
+
+impl Encoder {
+    /// Uploads the map, to encode blocks of `block_rows` rows at a time; see [`block_rows`].
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device refuses.
+    pub fn new(map: &Map, backend: &dyn Backend, block_rows: usize) -> Result<Self> {
+        let (dim_in, dim_out) = (map.dim_in as u32, map.dim_out as u32);
+        let block = block_rows as u32;
+        let mut plan = Plan::new(backend.limits());
+        let encode = plan.routine();
+        let rows = plan.input("rows", [block, dim_in]);
+        let unit = plan.scratch("unit rows", [block, dim_in]);
+        let inverse_norm = plan.state("1 / |row|", [block, 1]);
+        let output = plan.state("output", [block, dim_out]);
+        normalize(&mut plan, rows, unit, inverse_norm);
+        let network = Network::new(&mut plan, dim_in, dim_out, map.metric);
+        network.forward(&mut plan, unit, output);
+        let (weight, bias) = (network.weight, network.bias);
+        let mut program = backend.compile(plan)?;
+        program.write(weight, &map.weight[..])?;
+        program.write(bias, &map.bias[..])?;
+        Ok(Self { program, encode, rows, inverse_norm, output })
+    }
+
+    /// Encodes `rows [n, dim_in]`.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    ///
+    /// # Panics
+    /// If the length of `rows` is no multiple of `dim_in`.
+    pub fn encode(&mut self, rows: &[f32]) -> Result<Encodings> {
+        let (dim_in, dim_out, block) = (self.rows.cols() as usize, self.output.cols() as usize, self.rows.rows() as usize);
+        assert!(rows.len().is_multiple_of(dim_in), "encode: {} values are no rows of {dim_in}", rows.len());
+        let mut encodings = Encodings { values: Vec::with_capacity(rows.len() / dim_in * dim_out), zero_rows: Vec::new() };
+        for chunk in rows.chunks(block * dim_in) {
+            let count = chunk.len() / dim_in;
+            let first = encodings.values.len() / dim_out;
+            self.program.write_rows(self.rows, 0, chunk.into())?;
+            self.program.run(self.encode, 0..1)?;
+            encodings.values.extend_from_slice(&self.program.read(self.output.first_rows(count as u32))?);
+            let inverse_norm = self.program.read(self.inverse_norm.first_rows(count as u32))?;
+            for row in (0..count).filter(|row| inverse_norm[*row] == 0.0) {
+                encodings.values[(first + row) * dim_out..][..dim_out].fill(0.0);
+                encodings.zero_rows.push(first + row);
+            }
+        }
+        Ok(encodings)
+    }
+}

@@ -1,0 +1,124 @@
+//! The model file: an `.npz` that numpy reads with `allow_pickle=False`.
+//!
+//! `weight` (d', D) and `bias` (d') are float32, `meta` is the UTF-8 bytes of a JSON object as uint8.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use npyz::{NpyFile, WriterBuilder};
+use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use crate::data::AtomicFile;
+use crate::error::{Error, Result};
+use crate::model::{Compressor, Map, Meta, SCHEMA_VERSION};
+
+/// Deflate cannot expand more than 1,032-fold: an entry that claims more is damaged or hostile.
+const MAX_EXPANSION: u64 = 1040;
+
+impl Compressor {
+    /// Writes the model through a file from [`AtomicFile::create`], which appears whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when writing fails; the target is then as it was.
+    pub fn save(&self, mut target: AtomicFile) -> Result<()> {
+        let failed = |e: std::io::Error| Error::io(format!("cannot write the model ({e})"));
+        let mut zip = ZipWriter::new(BufWriter::new(target.file()));
+        let (dim_in, dim_out) = (self.meta.dim_in as u64, self.meta.dim_out as u64);
+        let meta = serde_json::to_vec(&self.meta).map_err(|e| failed(e.into()))?;
+        add(&mut zip, "weight", &[dim_out, dim_in], &self.map.weight).map_err(failed)?;
+        add(&mut zip, "bias", &[dim_out], &self.map.bias).map_err(failed)?;
+        add(&mut zip, "meta", &[meta.len() as u64], &meta).map_err(failed)?;
+        zip.finish().map_err(|e| failed(e.into()))?.flush().map_err(failed)?;
+        target.commit()
+    }
+
+    /// Reads a model file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read; [`Error::Data`] when it is no model, damaged, inconsistent or from a newer version.
+    pub fn load(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(|e| Error::file("read the model", path, &e))?;
+        let place = path.display();
+        let hint = "a model is written by the train command";
+        let mut zip = ZipArchive::new(BufReader::new(file))
+            .map_err(|e| Error::data(format!("not a model file ({e})")).at(&place).hint(hint))?;
+        let meta: Array<u8> = array(&mut zip, "meta").map_err(|e| e.at(&place).hint(hint))?;
+        let meta = parse_meta(&meta.values).map_err(|e| e.at(&place))?;
+        let weight: Array<f32> = array(&mut zip, "weight").map_err(|e| e.at(&place))?;
+        let bias: Array<f32> = array(&mut zip, "bias").map_err(|e| e.at(&place))?;
+        let (dim_in, dim_out, metric) = (meta.dim_in, meta.dim_out, meta.student_metric);
+        let compressor = Self { map: Map { dim_in, dim_out, metric, weight: weight.values, bias: bias.values }, meta };
+        compressor
+            .check(&weight.shape, &bias.shape)
+            .map_err(|e| e.at(&place).hint("the file is damaged: train the model again"))?;
+        Ok(compressor)
+    }
+
+    /// Compares sizes that the file states twice, and looks for values that no training leaves behind.
+    fn check(&self, weight: &[u64], bias: &[u64]) -> Result<()> {
+        let (dim_in, dim_out) = (self.meta.dim_in as u64, self.meta.dim_out as u64);
+        if dim_in == 0 || dim_out == 0 || weight != [dim_out, dim_in] || bias != [dim_out] {
+            let found = format!("weight {weight:?} and bias {bias:?}, where meta says D = {dim_in} and d' = {dim_out}");
+            return Err(Error::data(format!("the model contradicts itself: {found}")));
+        }
+        match self.map.weight.iter().chain(&self.map.bias).position(|x| !x.is_finite()) {
+            Some(_) => Err(Error::data("the model holds values that are not finite")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn add<T: npyz::Serialize + npyz::AutoSerialize + Copy>(
+    zip: &mut ZipWriter<impl Write + std::io::Seek>,
+    name: &str,
+    shape: &[u64],
+    values: &[T],
+) -> std::io::Result<()> {
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(values.len() > 1 << 29);
+    zip.start_file(format!("{name}.npy"), options)?;
+    let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(zip).begin_nd()?;
+    writer.extend(values.iter().copied())?;
+    writer.finish()
+}
+
+struct Array<T> {
+    shape: Vec<u64>,
+    values: Vec<T>,
+}
+
+/// Reads an array; nothing is allocated that the file does not hold.
+fn array<T: npyz::Deserialize>(zip: &mut ZipArchive<BufReader<File>>, name: &str) -> Result<Array<T>> {
+    let damaged = |e: &dyn std::fmt::Display| Error::data(format!("array {name:?} cannot be read ({e})"));
+    let mut entry =
+        zip.by_name(&format!("{name}.npy")).map_err(|e| Error::data(format!("no array {name:?} in the model ({e})")))?;
+    let size = entry.size();
+    if size / MAX_EXPANSION > entry.compressed_size() {
+        return Err(damaged(&"the archive claims an impossible size"));
+    }
+    let mut bytes = Vec::new();
+    (&mut entry).take(size).read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
+    let npy = NpyFile::new(&bytes[..]).map_err(|e| damaged(&e))?;
+    let shape = npy.shape().to_vec();
+    let elements = shape.iter().try_fold(1u64, |product, n| product.checked_mul(*n));
+    if npy.order() != npyz::Order::C || elements.is_none_or(|n| n > size) {
+        return Err(damaged(&"its header does not fit its data"));
+    }
+    let values = npy.into_vec().map_err(|e| damaged(&e))?;
+    Ok(Array { shape, values })
+}
+
+fn parse_meta(bytes: &[u8]) -> Result<Meta> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        schema_version: u32,
+        tool_version: String,
+    }
+    let damaged = |e: serde_json::Error| Error::data(format!("the model's meta block cannot be read ({e})"));
+    let version: Version = serde_json::from_slice(bytes).map_err(damaged)?;
+    if version.schema_version > SCHEMA_VERSION {
+        let what = format!("the model has schema version {}, this tool reads up to {SCHEMA_VERSION}", version.schema_version);
+        return Err(Error::data(what).hint(format!("use version {} of the tool or newer", version.tool_version)));
+    }
+    serde_json::from_slice(bytes).map_err(damaged)
+}
