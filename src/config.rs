@@ -4,15 +4,17 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::ops::{hard_negative, top_k};
 
 /// Seed of the split into training, validation and test rows. Not a flag: every command and every run must see the same rows.
 pub const SPLIT_SEED: u64 = 42;
 
 /// Temperature of the teacher's softmax over candidate similarities.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[serde(into = "Value", try_from = "Value")]
 pub enum Tau {
     /// In units of similarity, as given.
     Absolute(f32),
@@ -43,17 +45,20 @@ impl fmt::Display for Tau {
     }
 }
 
-impl From<Tau> for String {
+impl From<Tau> for Value {
     fn from(tau: Tau) -> Self {
-        tau.to_string()
+        match tau {
+            Tau::Absolute(tau) => tau.into(),
+            Tau::Auto => "auto".into(),
+        }
     }
 }
 
-impl TryFrom<String> for Tau {
+impl TryFrom<Value> for Tau {
     type Error = String;
 
-    fn try_from(s: String) -> Result<Self, String> {
-        s.parse()
+    fn try_from(value: Value) -> Result<Self, String> {
+        value.as_str().map_or_else(|| value.to_string().parse(), str::parse)
     }
 }
 
@@ -133,47 +138,47 @@ impl Default for TrainConfig {
 }
 
 /// Most neighbours that selection on the device supports.
-pub const MAX_K: usize = 1024;
+pub const MAX_K: usize = top_k::MAX_K as usize;
+/// Most hard negatives of an anchor.
+pub const MAX_NEGATIVES: usize = hard_negative::MAX_NEGATIVES as usize;
 
 impl TrainConfig {
-    /// Checks the values by themselves, and against `dim`, the width of the data.
+    /// Checks the values by themselves.
     ///
     /// # Errors
     /// [`Error::Usage`] naming the flag.
-    pub fn validate(&self, dim: usize) -> Result<()> {
-        let positive = |x: f32| x.is_finite() && x >= 0.0;
-        let checks = [
-            (
-                self.dim_out >= 1 && self.dim_out < dim,
-                "--dim-out",
-                format!("must be at least 1 and below the data's {dim} dimensions"),
-            ),
-            (self.k >= 1 && self.k <= MAX_K, "--k", format!("must be from 1 to {MAX_K}")),
-            (self.batch_size >= 1, "--batch-size", "must be at least 1".to_owned()),
-            (self.lr.is_finite() && self.lr > 0.0, "--lr", "must be positive".to_owned()),
-            (positive(self.lambda_list), "--lambda-list", "must not be negative".to_owned()),
-            (positive(self.lambda_hard), "--lambda-hard", "must not be negative".to_owned()),
-            (
-                self.lambda_list + self.lambda_hard > 0.0,
-                "--lambda-list",
-                "and --lambda-hard are both 0: nothing to train".to_owned(),
-            ),
-            (
-                self.hard_neg_l > self.k && self.hard_neg_l <= MAX_K,
-                "--hard-neg-l",
-                format!("must be above --k and at most {MAX_K}"),
-            ),
-            (
-                (1..=64).contains(&self.hard_neg_per_anchor) && self.hard_neg_per_anchor + self.k <= self.hard_neg_l,
+    pub fn validate(&self) -> Result<()> {
+        let weight = |x: f32| x.is_finite() && x >= 0.0;
+        require(self.dim_out >= 1, "--dim-out", "must be at least 1")?;
+        require((1..=MAX_K).contains(&self.k), "--k", format!("must be from 1 to {MAX_K}"))?;
+        require(self.batch_size >= 1, "--batch-size", "must be at least 1")?;
+        require(self.lr.is_finite() && self.lr > 0.0, "--lr", "must be positive")?;
+        require(weight(self.lambda_list), "--lambda-list", "must not be negative")?;
+        require(weight(self.lambda_hard), "--lambda-hard", "must not be negative")?;
+        require(self.lambda_list + self.lambda_hard > 0.0, "--lambda-list", "and --lambda-hard are both 0: nothing to train")?;
+        if self.lambda_hard > 0.0 {
+            let (length, negatives) = (self.hard_neg_l, self.hard_neg_per_anchor);
+            require(
+                (1..=MAX_NEGATIVES).contains(&negatives),
                 "--hard-neg-per-anchor",
-                "must be from 1 to 64, and at most --hard-neg-l less --k".to_owned(),
-            ),
-        ];
-        match checks.into_iter().find(|(holds, ..)| !holds) {
-            // The pool of hard negatives matters only where it is used.
-            Some((_, flag, _)) if flag.starts_with("--hard-neg") && self.lambda_hard == 0.0 => Ok(()),
-            Some((_, flag, rule)) => Err(Error::usage(format!("{flag} {rule}"))),
-            None => Ok(()),
+                format!("must be from 1 to {MAX_NEGATIVES}"),
+            )?;
+            let rule = format!("must be at least --k + --hard-neg-per-anchor = {} and at most {MAX_K}", self.k + negatives);
+            require((self.k + negatives..=MAX_K).contains(&length), "--hard-neg-l", rule)?;
         }
+        Ok(())
     }
+
+    /// Checks the values, and that they fit data of `dim` columns.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the flag.
+    pub fn validate_for(&self, dim: usize) -> Result<()> {
+        self.validate()?;
+        require(self.dim_out < dim, "--dim-out", format!("must be below the data's {dim} dimensions"))
+    }
+}
+
+fn require(holds: bool, flag: &str, rule: impl fmt::Display) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(format!("{flag} {rule}"))) }
 }

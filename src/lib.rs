@@ -4,6 +4,7 @@ pub mod backend;
 pub mod baselines;
 pub mod candidates;
 pub mod case;
+pub mod cli;
 pub mod config;
 pub mod corpus;
 pub mod data;

@@ -24,6 +24,16 @@ impl Metric {
         }
     }
 
+    /// How to search vectors that are compared so, in a sentence for users.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Cosine => {
+                "search these vectors with cosine similarity; they have unit length, so inner product and L2 rank alike"
+            }
+            Self::Dot => "search these vectors with inner product; do not normalise them",
+        }
+    }
+
     /// Rows whose inner products are this similarity: normalised copies for cosine, the rows themselves for dot.
     pub fn prepare(self, rows: &[f32], dim: usize) -> Cow<'_, [f32]> {
         match self {

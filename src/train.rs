@@ -59,7 +59,7 @@ pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
 /// [`Error::Usage`] when the configuration does not fit the data; [`Error::Data`] when training diverges; [`Error::Device`] when
 /// the device fails.
 pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgress<'_>) -> Result<Compressor> {
-    config.validate(corpus.info.dim)?;
+    config.validate_for(corpus.info.dim)?;
     assert_eq!(config.k, corpus.k, "train: the corpus was prepared for another k");
     let (mut best, init, scores) = initial(corpus, config)?;
     let start = epoch(0, None, &scores);
@@ -173,7 +173,7 @@ pub fn fit(
     config: &TrainConfig,
     progress: &mut OnProgress<'_>,
 ) -> Result<Compressor> {
-    config.validate(embeddings.dim)?;
+    config.validate_for(embeddings.dim)?;
     let split = Split::new(embeddings.rows, SPLIT_SEED);
     let corpus = Corpus::new(backend, embeddings, split, config.k, config.dim_out)?;
     train(&corpus, config, progress)

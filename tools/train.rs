@@ -1,2 +1,78 @@
-//! Placeholder of the first commits.
-fn main() {}
+//! Trains a compressor and writes the model file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use embedding_compressor::Result;
+use embedding_compressor::cli::progress::{MetricsFile, Reporter};
+use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES};
+use embedding_compressor::config::TrainConfig;
+use embedding_compressor::data::AtomicFile;
+use embedding_compressor::model::{Compressor, Epoch};
+use embedding_compressor::train::fit;
+
+/// Train a compressor that keeps the top-k neighbours of embeddings and their order
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Args {
+    #[command(flatten)]
+    data: DataArgs,
+
+    #[command(flatten)]
+    config: TrainConfig,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Model file to write
+    #[arg(long, value_name = "FILE", default_value = "compressor_model.npz")]
+    model: PathBuf,
+
+    /// File to write with a JSON line for every epoch
+    #[arg(long, value_name = "FILE.jsonl")]
+    metrics_file: Option<PathBuf>,
+
+    /// List the devices and stop
+    #[arg(long)]
+    list_devices: bool,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    if args.list_devices {
+        return cli::list_devices();
+    }
+    args.config.validate()?;
+    // Places that cannot be written are found before the work.
+    let target = AtomicFile::create(&args.model)?;
+    let metrics = args.metrics_file.as_deref().map(MetricsFile::create).transpose()?;
+    let embeddings = args.data.read()?;
+    let backend = args.device.open()?;
+    let mut reporter = Reporter::new(metrics);
+    let compressor = fit(&*backend, &embeddings, &args.config, &mut |event| reporter.report(event))?;
+    drop(reporter);
+    compressor.save(target)?;
+    summarise(&compressor, &args.model);
+    Ok(())
+}
+
+fn summarise(compressor: &Compressor, path: &std::path::Path) {
+    let meta = &compressor.meta;
+    let best = &meta.history[meta.best_epoch as usize];
+    let Epoch { recall_k, recall_10, .. } = meta.history[0];
+    eprintln!(
+        "model   {}: {} -> {}, epoch {}, validation recall@{} {recall_k:.4} -> {:.4}, recall@10 {recall_10:.4} -> {:.4}",
+        path.display(),
+        meta.dim_in,
+        meta.dim_out,
+        best.epoch,
+        meta.k,
+        best.recall_k,
+        best.recall_10,
+    );
+    eprintln!("search  {}", meta.student_metric.advice());
+}

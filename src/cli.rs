@@ -1,0 +1,103 @@
+//! What the commands share: flags, errors and exit codes, the choice of a device, progress. Only binaries use it.
+
+pub mod progress;
+
+use std::process::ExitCode;
+
+use crate::backend::{Backend, Cpu, DeviceChoice, adapters, choose};
+use crate::data::{Embeddings, Source};
+use crate::error::{Error, Result};
+use clap::{Args, Parser};
+
+/// Exit codes, as the help of every command ends with.
+pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 bug, 2 usage, 3 bad data or model, 4 device or memory, 5 input/output";
+
+/// Which rows to read.
+#[derive(Args, Debug, Clone)]
+pub struct DataArgs {
+    /// Where they are.
+    #[command(flatten)]
+    pub source: Source,
+
+    /// Read the first N rows; 0 for all.
+    #[arg(long, value_name = "N", default_value_t = 5000)]
+    pub max_items: usize,
+}
+
+impl DataArgs {
+    /// Reads the rows and says on stderr how many there are.
+    ///
+    /// # Errors
+    /// As [`Embeddings::read`].
+    pub fn read(&self) -> Result<Embeddings> {
+        let embeddings = Embeddings::read(&self.source, self.max_items)?;
+        eprintln!("data    {} x {} from {}", embeddings.rows, embeddings.dim, embeddings.source);
+        Ok(embeddings)
+    }
+}
+
+/// Where to compute.
+#[derive(Args, Debug, Clone)]
+pub struct DeviceArgs {
+    /// Where to compute; auto takes a GPU if there is one, and never a software adapter.
+    #[arg(long, value_enum, default_value_t = DeviceChoice::Auto)]
+    pub device: DeviceChoice,
+}
+
+impl DeviceArgs {
+    /// Opens the device and says on stderr which it is and why.
+    ///
+    /// # Errors
+    /// As [`choose`].
+    pub fn open(&self) -> Result<Box<dyn Backend>> {
+        let (backend, why) = choose(self.device)?;
+        eprintln!("device  {why}");
+        Ok(backend)
+    }
+}
+
+/// Prints the devices that `--device` can take, one a line, best first.
+///
+/// # Errors
+/// [`Error::Io`] when stdout cannot be written.
+pub fn list_devices() -> Result<()> {
+    for adapter in adapters() {
+        print_line(&adapter.to_string())?;
+    }
+    print_line(&Cpu::new().describe())
+}
+
+/// Parses the flags, runs a command, and turns its error into two lines on stderr and an exit code.
+pub fn main<A: Parser>(run: impl FnOnce(A) -> Result<()>) -> ExitCode {
+    // A panic is a bug: its message stays, its exit code is ours.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(A::parse()))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&error),
+        Err(_) => {
+            eprintln!("error: internal error, see above\nhint: please report it with the command line");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    eprintln!("error: {error}");
+    if let Some(hint) = error.hint_text() {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::from(error.exit_code())
+}
+
+/// Writes a line to stdout; a reader that has gone away ends the command quietly.
+///
+/// # Errors
+/// [`Error::Io`] when stdout cannot be written.
+pub fn print_line(line: &str) -> Result<()> {
+    use std::io::Write;
+    let mut stdout = std::io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(Error::io(format!("cannot write to stdout ({e})"))),
+        Ok(()) => Ok(()),
+    }
+}
