@@ -17,7 +17,7 @@ pub const SPLIT_SEED: u64 = 42;
 #[serde(into = "Value", try_from = "Value")]
 pub enum Tau {
     /// In units of similarity, as given.
-    Absolute(f32),
+    Absolute(f64),
     /// The spread of the teacher's top-k similarities: the mean over rows of their standard deviation.
     Auto,
 }
@@ -29,7 +29,7 @@ impl FromStr for Tau {
         match s {
             "auto" => Ok(Self::Auto),
             _ => match s.parse() {
-                Ok(tau) if tau > 0.0 && f32::is_finite(tau) => Ok(Self::Absolute(tau)),
+                Ok(tau) if tau > 0.0 && f64::is_finite(tau) => Ok(Self::Absolute(tau)),
                 _ => Err("expected a positive number or \"auto\"".to_owned()),
             },
         }

@@ -109,7 +109,7 @@ fn temperatures(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> Result<
     let teacher_spread = spread(corpus, train, corpus.info.dim)?;
     let student_spread = spread(corpus, &map.encode(corpus.backend, train)?, map.dim_out)?;
     let teacher = match config.tau {
-        Tau::Absolute(tau) => tau,
+        Tau::Absolute(tau) => tau as f32,
         Tau::Auto => teacher_spread,
     };
     Ok(Temperatures { teacher, student: teacher * student_spread / teacher_spread })
