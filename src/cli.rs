@@ -1,16 +1,23 @@
 //! What the commands share: flags, errors and exit codes, the choice of a device, progress. Only binaries use it.
 
+mod json;
 pub mod progress;
 
 use std::process::ExitCode;
 
 use crate::backend::{Backend, Cpu, DeviceChoice, adapters, choose};
+use crate::config::TrainConfig;
 use crate::data::{Embeddings, Source};
 use crate::error::{Error, Result};
 use clap::{Args, Parser};
 
+pub use json::{JsonLines, print_json, write_json};
+
 /// Exit codes, as the help of every command ends with.
 pub const EXIT_CODES: &str = "Exit codes: 0 ok, 1 bug, 2 usage, 3 bad data or model, 4 device or memory, 5 input/output";
+
+/// Rows that training reads where `--max-items` is absent.
+pub const MAX_ITEMS: usize = 5000;
 
 /// Which rows to read.
 #[derive(Args, Debug, Clone)]
@@ -19,18 +26,18 @@ pub struct DataArgs {
     #[command(flatten)]
     pub source: Source,
 
-    /// Read the first N rows; 0 for all.
-    #[arg(long, value_name = "N", default_value_t = 5000)]
-    pub max_items: usize,
+    /// Read the first N rows, 0 for all [default: 5000; eval: as many as the model was trained on; benchmark: 20000]
+    #[arg(long, value_name = "N")]
+    pub max_items: Option<usize>,
 }
 
 impl DataArgs {
-    /// Reads the rows and says on stderr how many there are.
+    /// Reads the rows, `max_items` of them where the flag is absent, and says on stderr how many there are.
     ///
     /// # Errors
     /// As [`Embeddings::read`].
-    pub fn read(&self) -> Result<Embeddings> {
-        let embeddings = Embeddings::read(&self.source, self.max_items)?;
+    pub fn read(&self, max_items: usize) -> Result<Embeddings> {
+        let embeddings = Embeddings::read(&self.source, self.max_items.unwrap_or(max_items))?;
         eprintln!("data    {} x {} from {}", embeddings.rows, embeddings.dim, embeddings.source);
         Ok(embeddings)
     }
@@ -100,4 +107,12 @@ pub fn print_line(line: &str) -> Result<()> {
         Err(e) => Err(Error::io(format!("cannot write to stdout ({e})"))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Refuses a number of neighbours that cannot be searched for.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn check_k(k: usize) -> Result<()> {
+    TrainConfig { k, ..TrainConfig::default() }.validate()
 }

@@ -76,8 +76,8 @@ pub enum Init {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(default)]
 pub struct TrainConfig {
-    /// Output dimension d'
-    #[arg(long, default_value_t = Self::default().dim_out, value_name = "N")]
+    /// Output dimension d'; commands have a flag of their own for it
+    #[arg(skip = Self::default().dim_out)]
     pub dim_out: usize,
     /// Neighbours whose ranking is to survive; validation picks the epoch by recall@k
     #[arg(long, default_value_t = Self::default().k, value_name = "N")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::backend::Backend;
 use crate::config::TrainConfig;
 use crate::data::Split;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metric::Metric;
 
 pub use encoder::{Encoder, Encodings, block_rows};
@@ -123,6 +123,12 @@ impl From<Split> for SplitIndices {
     }
 }
 
+impl From<SplitIndices> for Split {
+    fn from(split: SplitIndices) -> Self {
+        Self { train: split.train_indices, val: split.val_indices, test: split.test_indices }
+    }
+}
+
 /// The data that a model was trained on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DataInfo {
@@ -152,6 +158,20 @@ pub struct Epoch {
 }
 
 impl Compressor {
+    /// Refuses data of another width.
+    ///
+    /// # Errors
+    /// [`Error::Data`].
+    pub fn check_dim(&self, dim: usize) -> Result<()> {
+        let (expected, compressed) = (self.map.dim_in, self.map.dim_out);
+        if dim == expected {
+            return Ok(());
+        }
+        let hint =
+            if dim == compressed { "these may be compressed already" } else { "use the model that was trained on such data" };
+        Err(Error::data(format!("the model expects {expected} dimensions, the data has {dim}")).hint(hint))
+    }
+
     /// Compresses `rows [n, dim_in]` (row-major) to `[n, dim_out]`.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use embedding_compressor::Result;
-use embedding_compressor::cli::progress::{MetricsFile, Reporter};
-use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES};
+use embedding_compressor::cli::progress::Reporter;
+use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, JsonLines};
 use embedding_compressor::config::TrainConfig;
 use embedding_compressor::data::AtomicFile;
 use embedding_compressor::model::{Compressor, Epoch};
@@ -18,6 +18,10 @@ use embedding_compressor::train::fit;
 struct Args {
     #[command(flatten)]
     data: DataArgs,
+
+    /// Output dimension d'
+    #[arg(long, value_name = "N", default_value_t = TrainConfig::default().dim_out)]
+    dim_out: usize,
 
     #[command(flatten)]
     config: TrainConfig,
@@ -46,14 +50,15 @@ fn run(args: Args) -> Result<()> {
     if args.list_devices {
         return cli::list_devices();
     }
-    args.config.validate()?;
+    let config = TrainConfig { dim_out: args.dim_out, ..args.config };
+    config.validate()?;
     // Places that cannot be written are found before the work.
     let target = AtomicFile::create(&args.model)?;
-    let metrics = args.metrics_file.as_deref().map(MetricsFile::create).transpose()?;
-    let embeddings = args.data.read()?;
+    let metrics = args.metrics_file.as_deref().map(JsonLines::create).transpose()?;
+    let embeddings = args.data.read(cli::MAX_ITEMS)?;
     let backend = args.device.open()?;
     let mut reporter = Reporter::new(metrics);
-    let compressor = fit(&*backend, &embeddings, &args.config, &mut |event| reporter.report(event))?;
+    let compressor = fit(&*backend, &embeddings, &config, &mut |event| reporter.report(event))?;
     drop(reporter);
     compressor.save(target)?;
     summarise(&compressor, &args.model);

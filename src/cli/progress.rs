@@ -1,11 +1,10 @@
 //! Progress of training: a bar on a terminal, plain lines elsewhere; epochs into a JSONL file.
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::cli::JsonLines;
+use crate::error::Result;
 use crate::model::Epoch;
 use crate::train::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -20,34 +19,12 @@ pub struct Reporter {
     steps: u32,
     started: Instant,
     last_line: Instant,
-    metrics: Option<MetricsFile>,
-}
-
-/// A file with a JSON line for every epoch.
-pub struct MetricsFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl MetricsFile {
-    /// Starts the file anew.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when it cannot be created.
-    pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|e| Error::file("write the metrics file", path, &e))?;
-        Ok(Self { path: path.to_owned(), file })
-    }
-
-    fn add(&mut self, epoch: &Epoch) -> Result<()> {
-        let line = serde_json::to_string(epoch).expect("an epoch is numbers");
-        writeln!(self.file, "{line}").map_err(|e| Error::file("write the metrics file", &self.path, &e))
-    }
+    metrics: Option<JsonLines>,
 }
 
 impl Reporter {
-    /// A reporter for one run.
-    pub fn new(metrics: Option<MetricsFile>) -> Self {
+    /// A reporter for one run, which adds a line to `metrics` for every epoch.
+    pub fn new(metrics: Option<JsonLines>) -> Self {
         let plain = !std::io::stderr().is_terminal();
         let now = Instant::now();
         Self { bar: ProgressBar::hidden(), plain, steps: 0, started: now, last_line: now, metrics }
@@ -56,7 +33,7 @@ impl Reporter {
     /// Takes one event.
     ///
     /// # Errors
-    /// [`Error::Io`] when the metrics file cannot be written.
+    /// [`Error::Io`](crate::Error::Io) when the metrics file cannot be written.
     pub fn report(&mut self, event: &Progress<'_>) -> Result<()> {
         match event {
             Progress::Start { steps, init, epoch } => {

@@ -1,0 +1,182 @@
+//! A map against the baselines, on queries that took no part in training: the records of `eval` and `sweep`.
+
+use std::collections::BTreeMap;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+
+use crate::baselines::{random_projection, truncation};
+use crate::corpus::Corpus;
+use crate::data::{Embeddings, Split};
+use crate::error::Result;
+use crate::eval::{Judge, Summary};
+use crate::metric::{Metric, normalize_rows, select_rows};
+use crate::model::{DataInfo, Map};
+use crate::random::shuffle;
+
+/// What queries are searched against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Database {
+    /// All rows: new queries, known corpus.
+    All,
+    /// The test rows alone: everything is new.
+    Test,
+}
+
+/// The test queries of a corpus with the teacher's neighbours.
+pub struct Evaluator<'a> {
+    corpus: &'a Corpus<'a>,
+    kind: Database,
+    /// Rows of unit length `[n, dim]`.
+    database: Vec<f32>,
+    judge: Judge,
+}
+
+/// One evaluation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// What was measured.
+    pub metrics: Metrics,
+    /// On what.
+    pub meta: RecordMeta,
+}
+
+/// Metrics of a map and of the baselines with as many dimensions.
+#[derive(Clone, Debug, Serialize)]
+pub struct Metrics {
+    /// Of the map.
+    #[serde(flatten)]
+    pub map: Summary,
+    /// Recall@k of a random ranking.
+    #[serde(rename = "chance_recall@k")]
+    pub chance: f64,
+    /// Of maps without training, by name.
+    pub baselines: BTreeMap<&'static str, Summary>,
+}
+
+/// What a record was measured on.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecordMeta {
+    /// Version of the tool.
+    pub tool_version: &'static str,
+    /// D.
+    pub dim_in: usize,
+    /// d'.
+    pub dim_out: usize,
+    /// k.
+    pub k: usize,
+    /// The similarity whose ranking is the truth.
+    pub teacher_metric: Metric,
+    /// The similarity that compressed vectors are compared with.
+    pub student_metric: Metric,
+    /// Bytes of a vector before.
+    pub bytes_in: usize,
+    /// Bytes of a vector after.
+    pub bytes_out: usize,
+    /// The data.
+    pub data: DataInfo,
+    /// What was searched.
+    pub database: Database,
+    /// Its rows.
+    pub database_rows: usize,
+    /// Queries.
+    pub queries: usize,
+    /// Which spectral map is the best.
+    pub best_spectral: String,
+    /// Where it was computed.
+    pub device: String,
+}
+
+impl<'a> Evaluator<'a> {
+    /// Finds the teacher's neighbours of the test rows.
+    ///
+    /// # Errors
+    /// [`Error::Data`](crate::Error::Data) when there are too few rows; [`Error::Device`](crate::Error::Device) when the device fails.
+    pub fn new(corpus: &'a Corpus<'a>, embeddings: &Embeddings, kind: Database) -> Result<Self> {
+        let (dim, test) = (embeddings.dim, &corpus.split.test);
+        let (mut database, queries) = match kind {
+            Database::All => (embeddings.values.clone(), test.clone()),
+            Database::Test => (select_rows(&embeddings.values, dim, test), (0..test.len() as u32).collect()),
+        };
+        normalize_rows(&mut database, dim);
+        let judge = Judge::new(corpus.backend, &database, dim, queries, corpus.k)?;
+        Ok(Self { corpus, kind, database, judge })
+    }
+
+    /// Judges a map, and the baselines with as many dimensions.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    pub fn evaluate(&self, map: &Map, seed: u64) -> Result<Record> {
+        let corpus = self.corpus;
+        let (dim_in, dim_out) = (map.dim_in, map.dim_out);
+        let spectral = corpus.spectra.best(corpus.backend, &corpus.known, &corpus.judge, dim_out)?;
+        let baselines = [
+            ("truncation", truncation(dim_in, dim_out)),
+            ("random_projection", random_projection(dim_in, dim_out, seed)),
+            ("pca", corpus.spectra.pca(dim_out)),
+            ("best_spectral", spectral.map),
+        ];
+        let baselines = baselines.into_iter().map(|(name, map)| Ok((name, self.judge(&map)?))).collect::<Result<_>>()?;
+        let metrics = Metrics { map: self.judge(map)?, chance: self.judge.chance(), baselines };
+        let meta = RecordMeta {
+            tool_version: env!("CARGO_PKG_VERSION"),
+            dim_in,
+            dim_out,
+            k: corpus.k,
+            teacher_metric: Metric::Cosine,
+            student_metric: map.metric,
+            bytes_in: 4 * dim_in,
+            bytes_out: 4 * dim_out,
+            data: corpus.info.clone(),
+            database: self.kind,
+            database_rows: self.judge.rows(),
+            queries: self.judge.queries(),
+            best_spectral: spectral.description,
+            device: corpus.backend.describe(),
+        };
+        Ok(Record { metrics, meta })
+    }
+
+    fn judge(&self, map: &Map) -> Result<Summary> {
+        let encoded = map.encode(self.corpus.backend, &self.database)?;
+        Ok(self.judge.judge(self.corpus.backend, &encoded, map.dim_out)?.summary())
+    }
+}
+
+/// A split of rows that no model has seen: `queries` test rows (at most a quarter), as many to choose baselines by, and the
+/// rest to fit baselines to.
+pub fn split_of_new_rows(rows: usize, queries: usize, seed: u64) -> Split {
+    let mut train: Vec<u32> = (0..rows as u32).collect();
+    shuffle(&mut train, &mut ChaCha8Rng::seed_from_u64(seed));
+    let count = queries.min(rows / 4);
+    let test = train.split_off(rows - count);
+    let val = train.split_off(rows - 2 * count);
+    Split { train, val, test }
+}
+
+impl Record {
+    /// A table for people: one line a map, the trained one first.
+    pub fn table(&self) -> String {
+        let columns = ["recall@k", "recall@1", "recall@10", "recall@100", "ndcg@k", "neighbor_overlap@k"];
+        let columns: Vec<&str> = columns.into_iter().filter(|c| self.metrics.map.means.contains_key(*c)).collect();
+        let head: String = columns.iter().map(|c| format!("  {c:>10}")).collect();
+        let line = |name: &str, summary: &Summary| {
+            let cells: String =
+                columns.iter().map(|c| format!("  {:>width$.4}", summary.means[*c], width = c.len().max(10))).collect();
+            format!("{name:<18}{cells}\n")
+        };
+        let meta = &self.meta;
+        let mut table = format!(
+            "{} -> {} dimensions, {} queries against {} rows, k = {}, chance recall@k {:.4}\n{:<18}{head}\n",
+            meta.dim_in, meta.dim_out, meta.queries, meta.database_rows, meta.k, self.metrics.chance, ""
+        );
+        table.push_str(&line("trained", &self.metrics.map));
+        let mut baselines: Vec<_> = self.metrics.baselines.iter().collect();
+        baselines.sort_by(|a, b| b.1.means["recall@k"].total_cmp(&a.1.means["recall@k"]));
+        baselines.into_iter().for_each(|(name, summary)| table.push_str(&line(name, summary)));
+        table
+    }
+}

@@ -1,0 +1,102 @@
+//! The whole path on the bundled sample: train, save, load, evaluate, compress, and compare what was written with what was measured.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use embedding_compressor::backend::Backend;
+use embedding_compressor::cli::progress::Reporter;
+use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES};
+use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
+use embedding_compressor::corpus::Corpus;
+use embedding_compressor::data::{AtomicFile, Embeddings, Source, Split, Writer};
+use embedding_compressor::eval::Judge;
+use embedding_compressor::evaluate::{Database, Evaluator};
+use embedding_compressor::metric::normalize_rows;
+use embedding_compressor::model::Compressor;
+use embedding_compressor::train::train;
+use embedding_compressor::{Error, Result};
+
+/// Train, evaluate, compress, reload and compare on the bundled sample; fails when training does not beat the best spectral map
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Args {
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+/// The bundled sample, as seen from the project's folder.
+const SAMPLE: &str = "examples/data/wordnet_minilm_384_sample.parquet";
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    let source = Source { input: vec![SAMPLE.into()], ..Source::default() };
+    let embeddings = Embeddings::read(&source, 0)?;
+    let backend = args.device.open()?;
+    let config = TrainConfig { dim_out: 32, ..TrainConfig::default() };
+    let split = Split::new(embeddings.rows, SPLIT_SEED);
+    let corpus = Corpus::new(&*backend, &embeddings, split, config.k, config.dim_out)?;
+    let mut reporter = Reporter::new(None);
+    let compressor = train(&corpus, &config, &mut |event| reporter.report(event))?;
+    drop(reporter);
+    beats_start(&compressor)?;
+
+    let folder = tempfile::tempdir().map_err(|e| Error::file("create a temporary folder", &std::env::temp_dir(), &e))?;
+    let model = folder.path().join("model.npz");
+    compressor.save(AtomicFile::create(&model)?)?;
+    let loaded = Compressor::load(&model)?;
+    require(loaded == compressor, "the model changed between saving and loading")?;
+    let record = Evaluator::new(&corpus, &embeddings, Database::All)?.evaluate(&loaded.map, config.seed)?;
+    eprint!("{}", record.table());
+
+    let output = folder.path().join("compressed.parquet");
+    compress(&loaded, &*backend, &source, &output)?;
+    let recall = recall_of_file(&*backend, &embeddings, &corpus.split, &output, &compressor)?;
+    let measured = record.metrics.map.means["recall@k"];
+    require(
+        (recall - measured).abs() < 1e-3,
+        &format!("the compressed file has recall@k {recall:.4}, eval measured {measured:.4}"),
+    )?;
+    cli::print_json(&record)?;
+    eprintln!("ok      trained, saved, loaded, evaluated, compressed and read back");
+    Ok(())
+}
+
+fn beats_start(compressor: &Compressor) -> Result<()> {
+    let history = &compressor.meta.history;
+    let (start, best) = (&history[0], &history[compressor.meta.best_epoch as usize]);
+    let verdict = format!("training did not beat the best spectral map: recall@k {:.4} -> {:.4}", start.recall_k, best.recall_k);
+    require(best.recall_k > start.recall_k, &verdict)
+}
+
+fn compress(compressor: &Compressor, backend: &dyn Backend, source: &Source, output: &Path) -> Result<()> {
+    let mut reader = source.open_carrying(0)?;
+    let mut writer = Writer::create(output, &reader, compressor.map.dim_out)?;
+    while let Some(block) = reader.next_block(1000)? {
+        writer.write(&block, &compressor.compress(backend, &block.values)?)?;
+    }
+    writer.finish()
+}
+
+/// Recall@k of the test queries among the rows of a compressed file.
+fn recall_of_file(
+    backend: &dyn Backend,
+    embeddings: &Embeddings,
+    split: &Split,
+    path: &Path,
+    compressor: &Compressor,
+) -> Result<f64> {
+    let compressed = Embeddings::read(&Source { input: vec![path.into()], ..Source::default() }, 0)?;
+    let mut rows = embeddings.values.clone();
+    normalize_rows(&mut rows, embeddings.dim);
+    let judge = Judge::new(backend, &rows, embeddings.dim, split.test.clone(), compressor.meta.k)?;
+    let prepared = compressor.map.metric.prepare(&compressed.values, compressed.dim);
+    Ok(judge.judge(backend, &prepared, compressed.dim)?.mean("recall@k"))
+}
+
+fn require(holds: bool, otherwise: &str) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::data(otherwise).hint("this is a bug of the tool: please report it")) }
+}

@@ -1,0 +1,99 @@
+//! Measures how much of the ranking a model keeps, beside baselines.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES};
+use embedding_compressor::corpus::Corpus;
+use embedding_compressor::data::{Embeddings, Split};
+use embedding_compressor::evaluate::{Database, Evaluator, Metrics, RecordMeta, split_of_new_rows};
+use embedding_compressor::model::Compressor;
+use embedding_compressor::{Error, Result};
+use serde::Serialize;
+
+/// Measure recall, NDCG and overlap of a model's neighbours on held-out queries, beside baselines
+///
+/// On the data that the model was trained on, the queries are its test rows. On other data every row is new, and queries are sampled.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Args {
+    /// Model file to read
+    #[arg(long, value_name = "FILE", default_value = "compressor_model.npz")]
+    model: PathBuf,
+
+    #[command(flatten)]
+    data: DataArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Neighbours to compare [default: the model's]
+    #[arg(long, value_name = "N")]
+    k: Option<usize>,
+
+    /// What queries are searched against: all rows, or the test rows alone
+    #[arg(long, value_enum, default_value_t = Database::All)]
+    database: Database,
+
+    /// Queries to sample where the data is not the model's own
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    queries: usize,
+
+    /// Seed of that sample and of the random projection
+    #[arg(long, value_name = "N", default_value_t = 42)]
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    metrics: Metrics,
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    model: &'a Path,
+    /// "model": the split that the model was trained with; "new": sampled queries of other data.
+    split: &'static str,
+    best_epoch: u32,
+    seed: u64,
+    #[serde(flatten)]
+    record: RecordMeta,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    let compressor = Compressor::load(&args.model)?;
+    let k = args.k.unwrap_or(compressor.meta.k);
+    cli::check_k(k)?;
+    let embeddings = args.data.read(compressor.meta.data.rows)?;
+    compressor.check_dim(embeddings.dim).map_err(|e| e.at(&embeddings.source))?;
+    let (split, kind) = split(&args, &compressor, &embeddings)?;
+    let backend = args.device.open()?;
+    let corpus = Corpus::new(&*backend, &embeddings, split, k, compressor.map.dim_out)?;
+    let record = Evaluator::new(&corpus, &embeddings, args.database)?.evaluate(&compressor.map, args.seed)?;
+    if std::io::stderr().is_terminal() {
+        eprint!("{}", record.table());
+    }
+    let best_epoch = compressor.meta.best_epoch;
+    let meta = Meta { model: &args.model, split: kind, best_epoch, seed: args.seed, record: record.meta };
+    cli::print_json(&Output { metrics: record.metrics, meta })
+}
+
+/// The model's own split where the data is what it was trained on; else a sample.
+fn split(args: &Args, compressor: &Compressor, embeddings: &Embeddings) -> Result<(Split, &'static str)> {
+    let meta = &compressor.meta;
+    if meta.data.fingerprint == embeddings.fingerprint {
+        return Ok((meta.split.clone().into(), "model"));
+    }
+    if args.queries == 0 {
+        return Err(Error::usage("--queries must be at least 1"));
+    }
+    eprintln!("split   not the model's {} rows: every row is new, queries are sampled", meta.data.rows);
+    Ok((split_of_new_rows(embeddings.rows, args.queries, args.seed), "new"))
+}
