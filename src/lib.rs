@@ -21,6 +21,7 @@ pub mod plan;
 pub mod random;
 pub mod schedule;
 pub mod search;
+mod simd;
 pub mod spectral;
 pub mod tensor;
 pub mod train;

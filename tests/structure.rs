@@ -10,7 +10,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("op", &["case"]),
     ("plan", &["op", "tensor"]),
     ("case", &["plan", "random", "tensor"]),
-    ("ops", &["case", "op", "plan", "tensor"]),
+    ("ops", &["case", "op", "plan", "simd", "tensor"]),
     ("backend", &["error", "op", "plan", "tensor"]),
 ];
 

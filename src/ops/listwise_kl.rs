@@ -7,6 +7,7 @@ use super::{ListLoss, table_row, table_step};
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
+use crate::simd::{exp, vectorized};
 use crate::tensor::Tensor;
 
 /// What is distilled, and how much it counts.
@@ -109,7 +110,7 @@ impl Op for ListwiseKl {
                 |[t, s], (i, (gradient, (loss, temperature_gradient)))| {
                     load_masked(t, &teacher[i * cols..][..cols], candidates, anchors[i]);
                     load_masked(s, &student[i * cols..][..cols], candidates, anchors[i]);
-                    let sums = exponentials(t, s, p.teacher_inverse_temperature, beta);
+                    let sums = vectorized(|| exponentials(t, s, p.teacher_inverse_temperature, beta));
                     *loss = p.weight * sums.loss();
                     *temperature_gradient = p.weight * sums.temperature_gradient();
                     let scale = p.weight * beta;
@@ -207,6 +208,7 @@ fn load_masked(to: &mut [[f32; LANES]], row: &[f32], candidates: &[u32], anchor:
 }
 
 /// Replaces scores by their weights and returns the sums; all weights of a row without candidates are 0.
+#[inline(always)]
 fn exponentials(t: &mut [[f32; LANES]], s: &mut [[f32; LANES]], scale_t: f32, scale_s: f32) -> Sums {
     let (max_t, max_s) = (max(t), max(s));
     let mut sums = [[0.0; LANES]; 5];
@@ -226,6 +228,7 @@ fn exponentials(t: &mut [[f32; LANES]], s: &mut [[f32; LANES]], scale_t: f32, sc
 }
 
 /// The greatest score, but above [`MASKED`]: what is masked weighs 0 even where everything is.
+#[inline(always)]
 fn max(x: &[[f32; LANES]]) -> f32 {
     const FLOOR: f32 = 0.1 * MASKED;
     let larger = |a: f32, b: f32| if a > b { a } else { b };
@@ -236,22 +239,6 @@ fn max(x: &[[f32; LANES]]) -> f32 {
         }
     }
     lanes.into_iter().fold(FLOOR, larger)
-}
-
-/// exp(x) for x <= 0, within 2 units in the last place, 0 below -87; without calls or branches, so that loops become vectors.
-///
-/// x = n ln 2 + r with |r| <= ln 2 / 2, and the polynomial of Cephes' `expf` for exp(r).
-fn exp(x: f32) -> f32 {
-    /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits.
-    const ROUND: f32 = 12_582_912.0;
-    let shifted = x.max(-87.0) * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x.max(-87.0) - n * 0.693_359_4 + n * 2.121_944_4e-4;
-    let high = (1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3;
-    let polynomial = ((high * r + 4.166_579_6e-2) * r + 0.166_666_65) * r + 0.5;
-    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
-    let value = (polynomial * r * r + r + 1.0) * power;
-    if x < -87.0 { 0.0 } else { value }
 }
 
 /// Log-probabilities of the kept columns.

@@ -21,6 +21,8 @@ ops! {
     add_bias::AddBias,
     column_sum::ColumnSum,
     adamw::AdamW,
+    gelu::Gelu,
+    multiply::Multiply,
     listwise_kl::ListwiseKl,
     hard_negative::HardNegative,
     top_k::TopK,

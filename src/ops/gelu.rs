@@ -1,0 +1,150 @@
+//! The hidden layer's activation with dropout, and its derivative in the same pass.
+
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+use super::table_step;
+use crate::case::{Case, Fill, GradientCheck};
+use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
+use crate::plan::Plan;
+use crate::simd::{exp, vectorized};
+use crate::tensor::Tensor;
+
+/// sqrt(2 / pi).
+const SLOPE: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+/// Elements that a thread takes at a time.
+const CHUNK: usize = 1 << 14;
+
+/// `y` = dropout(gelu(`x`)), and `x` is replaced by dy/dx, so that the backward pass is one multiplication; all `[rows, cols]`.
+///
+/// gelu(x) = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 (Hendrycks and Gimpel 2016, arXiv 1606.08415); dropout zeroes a
+/// share `rate` of the elements and scales the others by 1 / (1 - rate), by a hash of the element's index and of the seed in the
+/// step's row of `seeds [steps or 1, 1]`.
+///
+/// # Panics
+/// If the shapes differ, or the rate is not in 0..1.
+pub fn gelu(plan: &mut Plan, seeds: Tensor, x: Tensor, y: Tensor, rate: f32) {
+    assert!(x.shape == y.shape, "gelu: shapes differ: {x} and {y}");
+    assert!((0.0..1.0).contains(&rate), "gelu: dropout of {rate}");
+    let count = u32::try_from(x.shape.len()).expect("gelu: fewer than 2^32 elements");
+    let threshold = (f64::from(rate) * 4_294_967_296.0) as u32;
+    let params = Params { step: 0, count, threshold, scale: 1.0 / (1.0 - rate), seed_stride: table_step("gelu", seeds, 1) };
+    plan.push::<Gelu>(params, &[seeds], &[x, y]);
+}
+
+/// The op; [`gelu`] records it.
+pub struct Gelu;
+
+/// Parameters of [`Gelu`].
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct Params {
+    step: u32,
+    count: u32,
+    /// Elements whose hash lies below are dropped.
+    threshold: u32,
+    /// Factor of the others.
+    scale: f32,
+    seed_stride: u32,
+}
+
+impl Params {
+    fn seed(&self, seeds: &[u32]) -> u32 {
+        seeds[(self.step * self.seed_stride) as usize]
+    }
+
+    /// 0 for a dropped element, else the scale.
+    #[inline(always)]
+    fn factor(&self, seed: u32, index: u32) -> f32 {
+        let mut x = index.wrapping_mul(0x9e37_79b9).wrapping_add(seed);
+        x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+        x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+        if x ^ (x >> 16) >= self.threshold { self.scale } else { 0.0 }
+    }
+}
+
+/// gelu(x) and its derivative.
+#[inline(always)]
+fn value_and_slope(x: f32) -> (f32, f32) {
+    let square = x * x;
+    let u = (SLOPE * x * (1.0 + CUBIC * square)).clamp(-15.0, 15.0);
+    let t = 1.0 - 2.0 / (exp(2.0 * u) + 1.0);
+    (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * SLOPE * (1.0 + 3.0 * CUBIC * square))
+}
+
+impl Op for Gelu {
+    const NAME: &'static str = "gelu";
+    type Params = Params;
+    const TOLERANCE: Tolerance = Tolerance::Relative(2e-6);
+
+    fn passes(p: &Params) -> Vec<Pass> {
+        let grid = flat_grid(p.count.div_ceil(256));
+        vec![Pass { shader: shader!("gelu", "grid", "dropout"), constants: vec![], grid }]
+    }
+
+    fn native(p: &Params, io: Io<'_, f32>) {
+        let ([seeds], [x, y]) = io.take();
+        let seed = p.seed(seeds.index());
+        let chunks = x.real().par_chunks_mut(CHUNK).zip(y.real().par_chunks_mut(CHUNK)).enumerate();
+        chunks.for_each(|(chunk, (x, y))| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (i, (x, y)) in x.iter_mut().zip(y).enumerate() {
+                        let factor = p.factor(seed, (chunk * CHUNK + i) as u32);
+                        let (value, slope) = value_and_slope(*x);
+                        (*y, *x) = (factor * value, factor * slope);
+                    }
+                },
+            );
+        });
+    }
+
+    fn oracle(p: &Params, io: Io<'_, f64>) {
+        let ([seeds], [x, y]) = io.take();
+        let seed = p.seed(seeds.index());
+        let (slope, cubic) = ((2.0 / std::f64::consts::PI).sqrt(), 0.044_715);
+        for (i, (x, y)) in x.real().iter_mut().zip(y.real()).enumerate() {
+            let factor = f64::from(p.factor(seed, i as u32));
+            let t = (slope * (*x + cubic * x.powi(3))).tanh();
+            *y = factor * 0.5 * *x * (1.0 + t);
+            *x = factor * (0.5 * (1.0 + t) + 0.5 * *x * (1.0 - t * t) * slope * (1.0 + 3.0 * cubic * x.powi(2)));
+        }
+    }
+
+    fn cost(p: &Params) -> Cost {
+        Cost { flops: 40 * u64::from(p.count), bytes: 12 * u64::from(p.count) }
+    }
+
+    fn cases() -> Vec<Case> {
+        vec![
+            case("1x1", [1, 1], Fill::Normal, 0.0),
+            case("33x65", [33, 65], Fill::Normal, 0.0),
+            case("33x65, dropout 0.2", [33, 65], Fill::Normal, 0.2),
+            case("large and small", [9, 5], Fill::Exact((0..45).map(|i| 0.02 * (i as f32 - 22.0).powi(3)).collect()), 0.5),
+            case("300x70, dropout 0.1", [300, 70], Fill::HeavyTailed, 0.1),
+        ]
+    }
+
+    fn bench_cases() -> Vec<Case> {
+        vec![case("4096x1024", [4096, 1024], Fill::Normal, 0.1)]
+    }
+}
+
+fn case(name: &str, shape: [u32; 2], fill: Fill, rate: f32) -> Case {
+    use super::multiply::multiply;
+
+    Case::new(name, |case| {
+        case.steps = 1;
+        let seeds = case.input("seeds", [2, 1], Fill::ExactIndices(vec![12_345, 67_890]));
+        let x = case.in_out("x", shape, fill);
+        let y = case.output("y", shape);
+        gelu(&mut case.plan, seeds, x, y, rate);
+        let upstream: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i as f32).sin()).collect();
+        let g = case.input("g", shape, Fill::Exact(upstream.clone()));
+        let gradient = case.in_out("gradient", shape, Fill::Exact(upstream));
+        multiply(&mut case.plan, x, gradient);
+        case.gradients.push(GradientCheck { wrt: x, output: y, upstream: Some(g), gradient });
+    })
+}
