@@ -1,6 +1,6 @@
 // y = d(gelu(x)) with dropout d, and x is replaced by dy/dx; one invocation an element.
 
-struct Params { step: u32, count: u32, threshold: u32, scale: f32, seed_stride: u32 }
+struct Params { step: u32, first: u32, count: u32, threshold: u32, scale: f32, seed_stride: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> seeds: array<u32>;
@@ -25,7 +25,7 @@ fn main(
         let u = clamp(SLOPE * v * (1.0 + CUBIC * square), -15.0, 15.0);
         let t = 1.0 - 2.0 / (exp(2.0 * u) + 1.0);
         let slope = 0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * SLOPE * (1.0 + 3.0 * CUBIC * square);
-        let factor = select(0.0, p.scale, survives(seeds[p.step * p.seed_stride], i, p.threshold));
+        let factor = select(0.0, p.scale, survives(seeds[p.step * p.seed_stride], p.first + i, p.threshold));
         y[i] = factor * 0.5 * v * (1.0 + t);
         x[i] = factor * slope;
     }

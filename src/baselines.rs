@@ -53,6 +53,11 @@ impl Spectra {
         Ok(Self { uncentred: solver.solve(Centring::Uncentred)?, centred: solver.solve(Centring::Centred)? })
     }
 
+    /// Mean of the rows.
+    pub fn mean(&self) -> &[f32] {
+        &self.centred.mean
+    }
+
     /// PCA as textbooks do it: the mean is subtracted, and what is left is compared by cosine.
     pub fn pca(&self, dim_out: usize) -> Map {
         let Spectrum { mean, dim, .. } = &self.centred;

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::TrainConfig;
@@ -27,6 +27,8 @@ pub struct EpochTables {
     pub anchors: Vec<u32>,
     /// Candidates: `[1, rows]`, all rows, or `[steps, candidates]`.
     pub candidates: Vec<u32>,
+    /// Seeds of dropout `[steps, 1]`.
+    pub dropout_seeds: Vec<u32>,
 }
 
 impl Batches {
@@ -67,11 +69,13 @@ impl Batches {
         shuffle(&mut order, &mut self.rng);
         anchors.extend(order);
         anchors.truncate(self.steps() * self.batch);
-        if self.full() {
-            return EpochTables { anchors, candidates: (0..self.rows as u32).collect() };
-        }
-        let candidates = anchors.chunks(self.batch).flat_map(|batch| self.list(batch)).collect();
-        EpochTables { anchors, candidates }
+        let dropout_seeds = (0..self.steps()).map(|_| self.rng.next_u32()).collect();
+        let candidates = if self.full() {
+            (0..self.rows as u32).collect()
+        } else {
+            anchors.chunks(self.batch).flat_map(|batch| self.list(batch)).collect()
+        };
+        EpochTables { anchors, candidates, dropout_seeds }
     }
 
     /// The batch, then rows of recent batches, then random rows; none of them twice.

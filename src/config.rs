@@ -79,6 +79,12 @@ pub struct TrainConfig {
     /// Output dimension d'; commands have a flag of their own for it
     #[arg(skip = Self::default().dim_out)]
     pub dim_out: usize,
+    /// Width of the hidden layer that is added to the linear map; 0 for none
+    #[arg(long, default_value_t = Self::default().hidden, value_name = "N")]
+    pub hidden: usize,
+    /// Share of the hidden units that a training step leaves out
+    #[arg(long, default_value_t = Self::default().dropout, value_name = "RATE")]
+    pub dropout: f32,
     /// Neighbours whose ranking is to survive; validation picks the epoch by recall@k
     #[arg(long, default_value_t = Self::default().k, value_name = "N")]
     pub k: usize,
@@ -121,6 +127,8 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             dim_out: 64,
+            hidden: 0,
+            dropout: 0.1,
             k: 50,
             epochs: 20,
             batch_size: 512,
@@ -151,6 +159,7 @@ impl TrainConfig {
         let weight = |x: f32| x.is_finite() && x >= 0.0;
         require(self.dim_out >= 1, "--dim-out", "must be at least 1")?;
         require((1..=MAX_K).contains(&self.k), "--k", format!("must be from 1 to {MAX_K}"))?;
+        require((0.0..1.0).contains(&self.dropout), "--dropout", "must be at least 0 and below 1")?;
         require(self.batch_size >= 1, "--batch-size", "must be at least 1")?;
         require(self.lr.is_finite() && self.lr > 0.0, "--lr", "must be positive")?;
         require(weight(self.lambda_list), "--lambda-list", "must not be negative")?;

@@ -16,7 +16,7 @@ pub use encoder::{Encoder, Encodings, block_rows};
 /// Version of the file layout, raised when older tools could misread it.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// A map R^D -> R^d': z = W x + b of rows x of unit length.
+/// A map R^D -> R^d': z = W x + b + C gelu(A x + a) of rows x of unit length; the second part, the hidden layer, may be absent.
 ///
 /// Where the metric is cosine, z is scaled to unit length as well, so that inner product, cosine and Euclidean distance rank alike.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,9 +31,34 @@ pub struct Map {
     pub weight: Vec<f32>,
     /// b `[dim_out]`.
     pub bias: Vec<f32>,
+    /// What is added to the linear part.
+    pub hidden: Option<Hidden>,
+}
+
+/// A hidden layer C gelu(A x + a), with gelu(h) = h (1 + tanh(sqrt(2 / pi) (h + 0.044715 h^3))) / 2.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hidden {
+    /// A `[width, dim_in]`, row-major.
+    pub weight: Vec<f32>,
+    /// a `[width]`.
+    pub bias: Vec<f32>,
+    /// C `[dim_out, width]`, row-major.
+    pub output: Vec<f32>,
+}
+
+impl Hidden {
+    /// Number of hidden units.
+    pub fn width(&self) -> usize {
+        self.bias.len()
+    }
 }
 
 impl Map {
+    /// Number of hidden units, 0 for a linear map.
+    pub fn hidden_width(&self) -> usize {
+        self.hidden.as_ref().map_or(0, Hidden::width)
+    }
+
     /// W x, without a bias.
     ///
     /// # Panics
@@ -41,7 +66,7 @@ impl Map {
     pub fn linear(dim_in: usize, metric: Metric, weight: Vec<f32>) -> Self {
         assert!(weight.len().is_multiple_of(dim_in), "linear: {} values are no rows of {dim_in}", weight.len());
         let dim_out = weight.len() / dim_in;
-        Self { dim_in, dim_out, metric, weight, bias: vec![0.0; dim_out] }
+        Self { dim_in, dim_out, metric, weight, bias: vec![0.0; dim_out], hidden: None }
     }
 
     /// Encodes `rows [n, dim_in]` (row-major, of any length) to `[n, dim_out]`; rows of zeros give zeros.
@@ -52,7 +77,7 @@ impl Map {
     /// # Panics
     /// If the length of `rows` is no multiple of `dim_in`.
     pub fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> Result<Vec<f32>> {
-        let block = block_rows(self.dim_in).min(rows.len() / self.dim_in).max(1);
+        let block = block_rows(self).min(rows.len() / self.dim_in).max(1);
         Ok(Encoder::new(self, backend, block)?.encode(rows)?.values)
     }
 }
@@ -77,6 +102,9 @@ pub struct Meta {
     pub dim_in: usize,
     /// d'.
     pub dim_out: usize,
+    /// Hidden units; 0 for a linear map.
+    #[serde(default)]
+    pub hidden: usize,
     /// Whether rows are scaled to unit length before the map.
     pub input_normalized: bool,
     /// The similarity in D dimensions whose ranking is kept.

@@ -1,81 +1,181 @@
-//! The map z = W x + b on a plan: its parameters, forward, backward and update.
+//! A map on a plan: its parameters, forward, backward and update.
 
+use crate::backend::Program;
+use crate::error::Result;
 use crate::metric::Metric;
+use crate::model::{Hidden, Map};
 use crate::op::Write;
 use crate::ops::adamw::{Parameter, adamw};
 use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
+use crate::ops::gelu::gelu;
 use crate::ops::matmul::{Layout, matmul};
+use crate::ops::multiply::multiply;
 use crate::ops::normalize::normalize;
 use crate::ops::normalize_backward::normalize_backward;
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
-/// A map on a plan.
+/// The tensors of a [`Map`] on a plan.
 pub struct Network {
-    /// W `[dim_out, dim_in]`.
-    pub weight: Tensor,
-    /// b `[1, dim_out]`.
-    pub bias: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    hidden: Option<HiddenTensors>,
     metric: Metric,
 }
 
-/// The parameters of a map that is trained, with gradients and moments.
-pub struct Trainable {
-    /// W.
-    pub weight: Parameter,
-    /// b.
-    pub bias: Parameter,
+#[derive(Clone, Copy)]
+struct HiddenTensors {
+    weight: Tensor,
+    bias: Tensor,
+    output: Tensor,
+    /// A seed of dropout for plans without dropout, never changed.
+    no_seed: Tensor,
 }
 
-/// Encoded rows.
+/// Dropout of hidden units in training.
+#[derive(Clone, Copy, Debug)]
+pub struct Dropout {
+    /// Seeds `[steps, 1]`.
+    pub seeds: Tensor,
+    /// Share of the units that are dropped.
+    pub rate: f32,
+}
+
+/// Encoded rows, with what the backward pass needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded {
     /// What is compared by inner product, `[rows, dim_out]`: z, or z / |z| where the student's metric is cosine.
     pub output: Tensor,
     /// 1 / |z| `[rows, 1]`, where the metric is cosine.
     inverse_norm: Option<Tensor>,
+    hidden: Option<Units>,
+}
+
+/// Hidden units of encoded rows, `[rows, width]`.
+#[derive(Clone, Copy, Debug)]
+struct Units {
+    values: Tensor,
+    slopes: Tensor,
+}
+
+/// The parameters of a network that is trained, with gradients and moments.
+pub struct Trainable {
+    weight: Parameter,
+    bias: Parameter,
+    hidden: Option<[Parameter; 3]>,
 }
 
 impl Network {
-    /// Declares the parameters.
-    pub fn new(plan: &mut Plan, dim_in: u32, dim_out: u32, metric: Metric) -> Self {
-        Self { weight: plan.state("weight", [dim_out, dim_in]), bias: plan.state("bias", [1, dim_out]), metric }
+    /// Declares the parameters of a map.
+    pub fn new(plan: &mut Plan, map: &Map) -> Self {
+        let (dim_in, dim_out, width) = (map.dim_in as u32, map.dim_out as u32, map.hidden_width() as u32);
+        let weight = plan.state("weight", [dim_out, dim_in]);
+        let bias = plan.state("bias", [1, dim_out]);
+        let hidden = (width > 0).then(|| HiddenTensors {
+            weight: plan.state("hidden weight", [width, dim_in]),
+            bias: plan.state("hidden bias", [1, width]),
+            output: plan.state("hidden output", [dim_out, width]),
+            no_seed: plan.indices("no seed", [1, 1]),
+        });
+        Self { weight, bias, hidden, metric: map.metric }
+    }
+
+    /// Writes the parameters of a map of the same shapes.
+    ///
+    /// # Errors
+    /// As [`Program::write_rows`].
+    pub fn write(&self, program: &mut dyn Program, map: &Map) -> Result<()> {
+        program.write(self.weight, &map.weight[..])?;
+        program.write(self.bias, &map.bias[..])?;
+        if let (Some(tensors), Some(hidden)) = (self.hidden, &map.hidden) {
+            program.write(tensors.weight, &hidden.weight[..])?;
+            program.write(tensors.bias, &hidden.bias[..])?;
+            program.write(tensors.output, &hidden.output[..])?;
+        }
+        Ok(())
+    }
+
+    /// Reads the parameters back.
+    ///
+    /// # Errors
+    /// As [`Program::read`].
+    pub fn read(&self, program: &mut dyn Program) -> Result<Map> {
+        let hidden = match self.hidden {
+            None => None,
+            Some(HiddenTensors { weight, bias, output, .. }) => {
+                Some(Hidden { weight: program.read(weight)?, bias: program.read(bias)?, output: program.read(output)? })
+            }
+        };
+        let (dim_in, dim_out) = (self.weight.cols() as usize, self.weight.rows() as usize);
+        let (weight, bias) = (program.read(self.weight)?, program.read(self.bias)?);
+        Ok(Map { dim_in, dim_out, metric: self.metric, weight, bias, hidden })
     }
 
     /// Declares what training the parameters takes.
     pub fn trainable(&self, plan: &mut Plan) -> Trainable {
-        Trainable { weight: Parameter::new(plan, self.weight), bias: Parameter::new(plan, self.bias) }
+        let hidden = self.hidden.map(|h| [h.weight, h.bias, h.output].map(|value| Parameter::new(plan, value)));
+        Trainable { weight: Parameter::new(plan, self.weight), bias: Parameter::new(plan, self.bias), hidden }
     }
 
     /// Records the encoding of `x [rows, dim_in]` into `output [rows, dim_out]`.
-    pub fn forward(&self, plan: &mut Plan, x: Tensor, output: Tensor) -> Encoded {
+    pub fn forward(&self, plan: &mut Plan, x: Tensor, output: Tensor, dropout: Option<Dropout>) -> Encoded {
         let cosine = self.metric == Metric::Cosine;
         let z = if cosine { plan.scratch("z", output.shape) } else { output };
         matmul(plan, Layout::NT, x, self.weight, z, Write::Set);
         add_bias(plan, self.bias, z);
+        let hidden = self.hidden.map(|hidden| {
+            let shape = [x.rows(), hidden.bias.cols()];
+            let units = Units { values: plan.scratch("hidden units", shape), slopes: plan.scratch("slopes", shape) };
+            matmul(plan, Layout::NT, x, hidden.weight, units.slopes, Write::Set);
+            add_bias(plan, hidden.bias, units.slopes);
+            let (seeds, rate) = dropout.map_or((hidden.no_seed, 0.0), |d| (d.seeds, d.rate));
+            gelu(plan, seeds, units.slopes, units.values, rate);
+            matmul(plan, Layout::NT, units.values, hidden.output, z, Write::Add);
+            units
+        });
         let inverse_norm = cosine.then(|| {
             let inverse_norm = plan.scratch("1 / |z|", [x.rows(), 1]);
             normalize(plan, z, output, inverse_norm);
             inverse_norm
         });
-        Encoded { output, inverse_norm }
+        Encoded { output, inverse_norm, hidden }
     }
 
-    /// Records dL/dW and dL/db for the encoding of `x`; `gradient` holds dL/d(output) and is overwritten.
+    /// Records the derivatives by the parameters for the encoding of `x`; `gradient` holds dL/d(output) and is overwritten.
     pub fn backward(&self, plan: &mut Plan, x: Tensor, encoded: Encoded, gradient: Tensor, into: &Trainable, write: Write) {
         if let Some(inverse_norm) = encoded.inverse_norm {
             normalize_backward(plan, encoded.output, inverse_norm, gradient);
         }
         matmul(plan, Layout::TN, gradient, x, into.weight.gradient, write);
         column_sum(plan, gradient, into.bias.gradient, 1.0, write);
+        if let (Some(hidden), Some(units), Some([weight, bias, output])) = (self.hidden, encoded.hidden, &into.hidden) {
+            matmul(plan, Layout::TN, gradient, units.values, output.gradient, write);
+            let upstream = plan.scratch("hidden gradient", units.values.shape);
+            matmul(plan, Layout::NN, gradient, hidden.output, upstream, Write::Set);
+            multiply(plan, units.slopes, upstream);
+            matmul(plan, Layout::TN, upstream, x, weight.gradient, write);
+            column_sum(plan, upstream, bias.gradient, 1.0, write);
+        }
     }
 }
 
 impl Trainable {
-    /// Records the update; rates are relative to `scale`, the root mean square of W at the start.
-    pub fn update(&self, plan: &mut Plan, schedule: Tensor, scale: f32) {
+    /// Records the update; rates are relative to the root mean square of the weights at the start.
+    pub fn update(&self, plan: &mut Plan, schedule: Tensor, start: &Map) {
+        let scale = root_mean_square(&start.weight);
         adamw(plan, schedule, self.weight, scale, 0.0);
         adamw(plan, schedule, self.bias, scale, 0.0);
+        if let (Some([weight, bias, output]), Some(hidden)) = (self.hidden, &start.hidden) {
+            let hidden_scale = root_mean_square(&hidden.weight);
+            adamw(plan, schedule, weight, hidden_scale, 0.0);
+            adamw(plan, schedule, bias, 1.0, 0.0);
+            // C starts at zero; h is about 1, as W x is of the size of W.
+            adamw(plan, schedule, output, scale, 0.0);
+        }
     }
+}
+
+fn root_mean_square(values: &[f32]) -> f32 {
+    (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
 }

@@ -2,7 +2,7 @@
 
 use crate::config::TrainConfig;
 use crate::model::Map;
-use crate::network::{Encoded, Network};
+use crate::network::{Dropout, Encoded, Network};
 use crate::op::Write;
 use crate::ops::adamw::{Parameter, adamw};
 use crate::ops::column_sum::column_sum;
@@ -16,15 +16,13 @@ use crate::tensor::Tensor;
 
 /// Sizes of a training run.
 pub struct Shape {
-    /// Training and validation rows.
-    pub known: u32,
-    /// Training rows, which come first.
-    pub train: u32,
+    /// Training rows.
+    pub rows: u32,
     /// Steps of an epoch.
     pub steps: u32,
     /// Anchors of a step.
     pub batch: u32,
-    /// Candidates of a step; all training rows when equal to `train`.
+    /// Candidates of a step; all training rows when equal to `rows`.
     pub candidates: u32,
 }
 
@@ -39,11 +37,11 @@ pub struct Temperatures {
 
 /// The tensors of a training plan that the host writes and reads, and its routines.
 pub struct Objective {
-    /// Rows of unit length `[known, dim_in]`.
-    pub known: Tensor,
-    /// Anchors of an epoch `[steps, batch]`, rows of `known`.
+    /// Training rows of unit length `[rows, dim_in]`.
+    pub rows: Tensor,
+    /// Anchors of an epoch `[steps, batch]`, indices of rows.
     pub anchors: Tensor,
-    /// Candidates of an epoch `[steps or 1, candidates]`, rows of `known`.
+    /// Candidates of an epoch `[steps or 1, candidates]`, indices of rows.
     pub candidates: Tensor,
     /// Rates of an epoch `[steps, 3]`.
     pub schedule: Tensor,
@@ -53,12 +51,10 @@ pub struct Objective {
     pub log_inverse_temperature: Tensor,
     /// Mean loss of each step `[steps, 1]`.
     pub losses: Tensor,
-    /// Known rows, encoded by `encode_known`.
-    pub encoded: Tensor,
+    /// Dropout of an epoch.
+    pub dropout: Dropout,
     /// One training step.
     pub step: Routine,
-    /// Encodes all known rows.
-    pub encode_known: Routine,
 }
 
 /// Rows of a role in a step: as they are, and encoded.
@@ -71,21 +67,18 @@ impl Objective {
     /// Records the plan of a training run that starts from a map.
     pub fn record(limits: Limits, shape: &Shape, config: &TrainConfig, start: &Map, temperatures: Temperatures) -> (Plan, Self) {
         let mut plan = Plan::new(limits);
-        let (dim_in, dim_out) = (start.dim_in as u32, start.dim_out as u32);
-        let lists = if shape.candidates == shape.train { 1 } else { shape.steps };
-        let known = plan.input("known rows", [shape.known, dim_in]);
-        let anchors = plan.indices("anchors", [shape.steps, shape.batch]);
-        let candidates = plan.indices("candidates", [lists, shape.candidates]);
-        let schedule = plan.input("schedule", [shape.steps, 3]);
-        let network = Network::new(&mut plan, dim_in, dim_out, start.metric);
-        let log_inverse_temperature = plan.state("log inverse temperature", [1, 1]);
-        let losses = plan.state("losses", [shape.steps, 1]);
-        let encoded = plan.state("encoded rows", [shape.known, dim_out]);
-        let encode_known = plan.routine();
-        network.forward(&mut plan, known, encoded);
-        let step = plan.routine();
-        let this =
-            Self { known, anchors, candidates, schedule, network, log_inverse_temperature, losses, encoded, step, encode_known };
+        let lists = if shape.candidates == shape.rows { 1 } else { shape.steps };
+        let this = Self {
+            rows: plan.input("training rows", [shape.rows, start.dim_in as u32]),
+            anchors: plan.indices("anchors", [shape.steps, shape.batch]),
+            candidates: plan.indices("candidates", [lists, shape.candidates]),
+            schedule: plan.input("schedule", [shape.steps, 3]),
+            network: Network::new(&mut plan, start),
+            log_inverse_temperature: plan.state("log inverse temperature", [1, 1]),
+            losses: plan.state("losses", [shape.steps, 1]),
+            dropout: Dropout { seeds: plan.indices("dropout seeds", [shape.steps, 1]), rate: config.dropout },
+            step: plan.routine(),
+        };
         this.record_step(&mut plan, shape, config, start, temperatures);
         (plan, this)
     }
@@ -93,12 +86,11 @@ impl Objective {
     /// One step: anchors and candidates are encoded, their scores compared with the teacher's, and the parameters updated. A row
     /// that is both anchor and candidate contributes to the derivatives in both roles.
     fn record_step(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, start: &Map, temperatures: Temperatures) {
-        let every_row = shape.candidates == shape.train;
-        let anchor_rows = gathered(plan, self.known, self.anchors);
-        let anchors = self.side(plan, anchor_rows);
-        let candidate_rows =
-            if every_row { self.known.first_rows(shape.train) } else { gathered(plan, self.known, self.candidates) };
-        let candidates = self.side(plan, candidate_rows);
+        let anchor_rows = gathered(plan, self.rows, self.anchors);
+        let every_row = shape.candidates == shape.rows;
+        let candidate_rows = if every_row { self.rows } else { gathered(plan, self.rows, self.candidates) };
+        let anchors = self.side(plan, anchor_rows, start);
+        let candidates = self.side(plan, candidate_rows, start);
         let scores = [shape.batch, shape.candidates];
         let teacher = plan.scratch("teacher scores", scores);
         let student = plan.scratch("student scores", scores);
@@ -121,7 +113,7 @@ impl Objective {
         let gradient = plan.scratch("candidate gradient", candidates.encoded.output.shape);
         matmul(plan, Layout::TN, loss.gradient, anchors.encoded.output, gradient, Write::Set);
         self.network.backward(plan, candidates.rows, candidates.encoded, gradient, &trainable, Write::Add);
-        trainable.update(plan, self.schedule, root_mean_square(&start.weight));
+        trainable.update(plan, self.schedule, start);
         adamw(plan, self.schedule, temperature, 1.0, 0.0);
     }
 
@@ -142,7 +134,7 @@ impl Objective {
             return;
         }
         // A sample of the training rows holds that share of the teacher's neighbours.
-        let share = |count: usize| (count as f64 * f64::from(shape.candidates) / f64::from(shape.train)).round() as u32;
+        let share = |count: usize| (count as f64 * f64::from(shape.candidates) / f64::from(shape.rows)).round() as u32;
         let per_anchor = config.hard_neg_per_anchor as u32;
         let positives = share(config.k).max(1);
         let length = share(config.hard_neg_l).clamp(positives + per_anchor, shape.candidates - 1);
@@ -156,9 +148,9 @@ impl Objective {
         hard_negative(plan, teacher, student, pool, self.log_inverse_temperature, loss, hard);
     }
 
-    fn side(&self, plan: &mut Plan, rows: Tensor) -> Side {
-        let output = plan.scratch("encoded", [rows.rows(), self.encoded.cols()]);
-        Side { rows, encoded: self.network.forward(plan, rows, output) }
+    fn side(&self, plan: &mut Plan, rows: Tensor, start: &Map) -> Side {
+        let output = plan.scratch("encoded", [rows.rows(), start.dim_out as u32]);
+        Side { rows, encoded: self.network.forward(plan, rows, output, Some(self.dropout)) }
     }
 }
 
@@ -166,8 +158,4 @@ fn gathered(plan: &mut Plan, source: Tensor, table: Tensor) -> Tensor {
     let rows = plan.scratch("gathered rows", [table.cols(), source.cols()]);
     gather(plan, source, table, rows);
     rows
-}
-
-fn root_mean_square(values: &[f32]) -> f32 {
-    (values.iter().map(|x| x * x).sum::<f32>() / values.len() as f32).sqrt()
 }

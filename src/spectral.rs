@@ -104,10 +104,7 @@ impl SpectralSolver {
             matmul(&mut plan, Layout::TN, projected, x, image, Write::Set);
         }
         let find_mean = plan.routine();
-        for (i, window) in plan.windows(x).enumerate().collect::<Vec<_>>() {
-            let write = if i == 0 { Write::Set } else { Write::Add };
-            column_sum(&mut plan, window.tensor, mean, 1.0 / n as f32, write);
-        }
+        column_sum(&mut plan, x, mean, 1.0 / n as f32, Write::Set);
         let mut program = backend.compile(plan)?;
         program.write(x, rows)?;
         program.run(find_mean, 0..1)?;

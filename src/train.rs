@@ -1,8 +1,8 @@
 //! The only training loop: for any backend, through a plan.
 
-use std::ops::Range;
+mod run;
 
-use crate::backend::{Backend, Program};
+use crate::backend::Backend;
 use crate::baselines::random_projection;
 use crate::candidates::Batches;
 use crate::config::{Init, SPLIT_SEED, Tau, TrainConfig};
@@ -11,16 +11,16 @@ use crate::data::{Embeddings, Split};
 use crate::error::{Error, Result};
 use crate::eval::Scores;
 use crate::metric::Metric;
-use crate::model::{Compressor, Epoch, Map, Meta, SCHEMA_VERSION};
-use crate::objective::{Objective, Shape, Temperatures};
-use crate::random::sample;
-use crate::schedule::adamw_rows;
+use crate::model::{Compressor, Encoder, Epoch, Hidden, Map, Meta, SCHEMA_VERSION, block_rows};
+use crate::objective::Temperatures;
+use crate::random::{normal, sample};
 use crate::search::neighbours;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use run::Run;
 
-/// Steps that are run between two calls of the progress function.
-const STEPS_BETWEEN_REPORTS: u32 = 16;
+/// Standard deviation of what hidden units see at the start.
+const HIDDEN_SPREAD: f32 = 1.0;
 /// Rows whose neighbours measure the spread of similarities.
 const SPREAD_ROWS: usize = 512;
 
@@ -65,19 +65,23 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     let start = epoch(0, None, &scores);
     let mut history = vec![start.clone()];
     let temperatures = temperatures(corpus, config, &best)?;
+    best.hidden = (config.hidden > 0).then(|| hidden_start(corpus, config));
     let mut batches = Batches::new(corpus.split.train.len(), config);
     let steps = batches.steps() as u32;
     progress(&Progress::Start { steps: steps * config.epochs, init: &init, epoch: &start })?;
     let mut run = Run::new(corpus, config, &best, temperatures, &batches)?;
+    let mut encoder = Encoder::new(&best, corpus.backend, block_rows(&best))?;
     let mut best_epoch = start;
     for number in 1..=config.epochs {
         let done = (number - 1) * steps;
         let loss = run.epoch(&mut batches, done..done + steps, steps * config.epochs, progress)?;
-        let scores = corpus.judge.judge(corpus.backend, &run.encode_known()?, config.dim_out)?;
+        let map = run.map()?;
+        encoder.replace(&map)?;
+        let scores = corpus.judge.judge(corpus.backend, &encoder.encode(&corpus.known)?.values, config.dim_out)?;
         let epoch = epoch(number, Some(loss), &scores);
         let better = epoch.recall_k > best_epoch.recall_k;
         if better {
-            best = run.map(&best)?;
+            best = map;
             best_epoch = epoch.clone();
         }
         progress(&Progress::Epoch { epoch: &epoch, best: better })?;
@@ -101,6 +105,20 @@ fn initial(corpus: &Corpus<'_>, config: &TrainConfig) -> Result<(Map, String, Sc
             Ok((map, "random projection, cosine".to_owned(), scores))
         }
     }
+}
+
+/// A hidden layer that adds nothing yet: C = 0, and A random, of such a size that its units see the rows about their mean with
+/// a standard deviation of [`HIDDEN_SPREAD`].
+fn hidden_start(corpus: &Corpus<'_>, config: &TrainConfig) -> Hidden {
+    let (dim, width) = (corpus.info.dim, config.hidden);
+    let mean = corpus.spectra.mean();
+    // What rows of unit length have left about their mean.
+    let variance = (1.0 - mean.iter().map(|m| m * m).sum::<f32>()).max(1e-6);
+    let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
+    let scale = HIDDEN_SPREAD / variance.sqrt();
+    let weight: Vec<f32> = (0..width * dim).map(|_| normal(&mut rng) * scale).collect();
+    let bias = weight.chunks(dim).map(|a| -a.iter().zip(mean).map(|(a, m)| a * m).sum::<f32>()).collect();
+    Hidden { weight, bias, output: vec![0.0; config.dim_out * width] }
 }
 
 /// The teacher's temperature as configured; the student's starts at the same number of its own spreads.
@@ -147,6 +165,7 @@ fn meta(
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         dim_in: map.dim_in,
         dim_out: map.dim_out,
+        hidden: map.hidden_width(),
         input_normalized: true,
         teacher_metric: Metric::Cosine,
         student_metric: map.metric,
@@ -181,69 +200,4 @@ pub fn fit(
 
 fn epoch(epoch: u32, loss: Option<f64>, scores: &Scores) -> Epoch {
     Epoch { epoch, loss, recall_k: scores.mean("recall@k"), recall_10: scores.mean("recall@10") }
-}
-
-/// A model in training on the device.
-struct Run {
-    objective: Objective,
-    program: Box<dyn Program>,
-    learning_rate: f64,
-}
-
-impl Run {
-    fn new(
-        corpus: &Corpus<'_>,
-        config: &TrainConfig,
-        start: &Map,
-        temperatures: Temperatures,
-        batches: &Batches,
-    ) -> Result<Self> {
-        let shape = Shape {
-            known: (corpus.known.len() / start.dim_in) as u32,
-            train: corpus.split.train.len() as u32,
-            steps: batches.steps() as u32,
-            batch: batches.batch() as u32,
-            candidates: batches.candidates() as u32,
-        };
-        let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, temperatures);
-        let mut program = corpus.backend.compile(plan)?;
-        program.write(objective.known, &corpus.known[..])?;
-        program.write(objective.network.weight, &start.weight[..])?;
-        program.write(objective.network.bias, &start.bias[..])?;
-        program.write(objective.log_inverse_temperature, &[-temperatures.student.ln()][..])?;
-        Ok(Self { objective, program, learning_rate: config.lr })
-    }
-
-    /// Runs the steps of one epoch and returns their mean loss.
-    fn epoch(&mut self, batches: &mut Batches, steps: Range<u32>, all_steps: u32, progress: &mut OnProgress<'_>) -> Result<f64> {
-        let tables = batches.next_epoch();
-        let schedule = adamw_rows(steps.clone(), all_steps, self.learning_rate);
-        self.program.write(self.objective.anchors, &tables.anchors[..])?;
-        self.program.write(self.objective.candidates, &tables.candidates[..])?;
-        self.program.write(self.objective.schedule, &schedule[..])?;
-        let count = steps.end - steps.start;
-        for first in (0..count).step_by(STEPS_BETWEEN_REPORTS as usize) {
-            let end = (first + STEPS_BETWEEN_REPORTS).min(count);
-            self.program.run(self.objective.step, first..end)?;
-            progress(&Progress::Steps { done: steps.start + end })?;
-        }
-        let losses = self.program.read(self.objective.losses)?;
-        let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / f64::from(count);
-        if loss.is_finite() {
-            return Ok(loss);
-        }
-        Err(Error::data(format!("training diverged: the loss is {loss} after {} steps", steps.end))
-            .hint(format!("use a smaller learning rate than --lr {}", self.learning_rate)))
-    }
-
-    fn encode_known(&mut self) -> Result<Vec<f32>> {
-        self.program.run(self.objective.encode_known, 0..1)?;
-        self.program.read(self.objective.encoded)
-    }
-
-    fn map(&mut self, like: &Map) -> Result<Map> {
-        let weight = self.program.read(self.objective.network.weight)?;
-        let bias = self.program.read(self.objective.network.bias)?;
-        Ok(Map { weight, bias, ..like.clone() })
-    }
 }

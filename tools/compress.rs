@@ -38,7 +38,7 @@ fn run(args: Args) -> Result<()> {
     compressor.check_dim(reader.dim()).map_err(|e| e.at(reader.describe()))?;
     let mut writer = Writer::create(&args.output, &reader, compressor.map.dim_out)?;
     let backend = args.device.open()?;
-    let block_rows = block_rows(reader.dim()).min(reader.rows());
+    let block_rows = block_rows(&compressor.map).min(reader.rows());
     let mut encoder = Encoder::new(&compressor.map, &*backend, block_rows)?;
     let mut zero_rows = Vec::new();
     while let Some(block) = reader.next_block(block_rows)? {

@@ -8,15 +8,16 @@ use crate::ops::normalize::normalize;
 use crate::plan::{Plan, Routine};
 use crate::tensor::Tensor;
 
-/// Rows of `dim` columns to encode at a time: 16 MiB of them.
-pub fn block_rows(dim: usize) -> usize {
-    ((4 << 20) / dim).clamp(64, 65_536)
+/// Rows to encode at a time with a map: 16 MiB of them, or of their hidden units where those are more.
+pub fn block_rows(map: &Map) -> usize {
+    ((4 << 20) / map.dim_in.max(map.hidden_width())).clamp(64, 65_536)
 }
 
 /// A map that is ready to encode on a backend.
 pub struct Encoder {
     program: Box<dyn Program>,
     encode: Routine,
+    network: Network,
     rows: Tensor,
     inverse_norm: Tensor,
     output: Tensor,
@@ -46,13 +47,22 @@ impl Encoder {
         let inverse_norm = plan.state("1 / |row|", [block, 1]);
         let output = plan.state("output", [block, dim_out]);
         normalize(&mut plan, rows, unit, inverse_norm);
-        let network = Network::new(&mut plan, dim_in, dim_out, map.metric);
-        network.forward(&mut plan, unit, output);
-        let (weight, bias) = (network.weight, network.bias);
+        let network = Network::new(&mut plan, map);
+        network.forward(&mut plan, unit, output, None);
         let mut program = backend.compile(plan)?;
-        program.write(weight, &map.weight[..])?;
-        program.write(bias, &map.bias[..])?;
-        Ok(Self { program, encode, rows, inverse_norm, output })
+        network.write(&mut *program, map)?;
+        Ok(Self { program, encode, network, rows, inverse_norm, output })
+    }
+
+    /// Replaces the map by one of the same shapes and metric.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    ///
+    /// # Panics
+    /// If a shape differs.
+    pub fn replace(&mut self, map: &Map) -> Result<()> {
+        self.network.write(&mut *self.program, map)
     }
 
     /// Encodes `rows [n, dim_in]`.

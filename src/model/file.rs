@@ -1,6 +1,7 @@
 //! The model file: an `.npz` that numpy reads with `allow_pickle=False`.
 //!
-//! `weight` (d', D) and `bias` (d') are float32, `meta` is the UTF-8 bytes of a JSON object as uint8.
+//! `weight` (d', D) and `bias` (d') are float32, and so are `hidden_weight` (h, D), `hidden_bias` (h) and `hidden_output` (d', h) where
+//! there is a hidden layer; `meta` is the UTF-8 bytes of a JSON object as uint8.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -11,7 +12,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use crate::data::AtomicFile;
 use crate::error::{Error, Result};
-use crate::model::{Compressor, Map, Meta, SCHEMA_VERSION};
+use crate::model::{Compressor, Hidden, Map, Meta, SCHEMA_VERSION};
 
 /// Deflate cannot expand more than 1,032-fold: an entry that claims more is damaged or hostile.
 const MAX_EXPANSION: u64 = 1040;
@@ -28,6 +29,12 @@ impl Compressor {
         let meta = serde_json::to_vec(&self.meta).map_err(|e| failed(e.into()))?;
         add(&mut zip, "weight", &[dim_out, dim_in], &self.map.weight).map_err(failed)?;
         add(&mut zip, "bias", &[dim_out], &self.map.bias).map_err(failed)?;
+        if let Some(hidden) = &self.map.hidden {
+            let width = hidden.width() as u64;
+            add(&mut zip, "hidden_weight", &[width, dim_in], &hidden.weight).map_err(failed)?;
+            add(&mut zip, "hidden_bias", &[width], &hidden.bias).map_err(failed)?;
+            add(&mut zip, "hidden_output", &[dim_out, width], &hidden.output).map_err(failed)?;
+        }
         add(&mut zip, "meta", &[meta.len() as u64], &meta).map_err(failed)?;
         zip.finish().map_err(|e| failed(e.into()))?.flush().map_err(failed)?;
         target.commit()
@@ -45,28 +52,41 @@ impl Compressor {
             .map_err(|e| Error::data(format!("not a model file ({e})")).at(&place).hint(hint))?;
         let meta: Array<u8> = array(&mut zip, "meta").map_err(|e| e.at(&place).hint(hint))?;
         let meta = parse_meta(&meta.values).map_err(|e| e.at(&place))?;
-        let weight: Array<f32> = array(&mut zip, "weight").map_err(|e| e.at(&place))?;
-        let bias: Array<f32> = array(&mut zip, "bias").map_err(|e| e.at(&place))?;
-        let (dim_in, dim_out, metric) = (meta.dim_in, meta.dim_out, meta.student_metric);
-        let compressor = Self { map: Map { dim_in, dim_out, metric, weight: weight.values, bias: bias.values }, meta };
-        compressor
-            .check(&weight.shape, &bias.shape)
-            .map_err(|e| e.at(&place).hint("the file is damaged: train the model again"))?;
-        Ok(compressor)
+        let map = read_map(&mut zip, &meta).map_err(|e| e.at(&place).hint("the file is damaged: train the model again"))?;
+        Ok(Self { map, meta })
     }
+}
 
-    /// Compares sizes that the file states twice, and looks for values that no training leaves behind.
-    fn check(&self, weight: &[u64], bias: &[u64]) -> Result<()> {
-        let (dim_in, dim_out) = (self.meta.dim_in as u64, self.meta.dim_out as u64);
-        if dim_in == 0 || dim_out == 0 || weight != [dim_out, dim_in] || bias != [dim_out] {
-            let found = format!("weight {weight:?} and bias {bias:?}, where meta says D = {dim_in} and d' = {dim_out}");
-            return Err(Error::data(format!("the model contradicts itself: {found}")));
-        }
-        match self.map.weight.iter().chain(&self.map.bias).position(|x| !x.is_finite()) {
-            Some(_) => Err(Error::data("the model holds values that are not finite")),
-            None => Ok(()),
-        }
+fn read_map(zip: &mut ZipArchive<BufReader<File>>, meta: &Meta) -> Result<Map> {
+    let (dim_in, dim_out, width) = (meta.dim_in as u64, meta.dim_out as u64, meta.hidden as u64);
+    if dim_in == 0 || dim_out == 0 {
+        return Err(Error::data("the model maps to or from no dimensions"));
     }
+    let hidden = match meta.hidden {
+        0 => None,
+        _ => Some(Hidden {
+            weight: floats(zip, "hidden_weight", &[width, dim_in])?,
+            bias: floats(zip, "hidden_bias", &[width])?,
+            output: floats(zip, "hidden_output", &[dim_out, width])?,
+        }),
+    };
+    let (weight, bias) = (floats(zip, "weight", &[dim_out, dim_in])?, floats(zip, "bias", &[dim_out])?);
+    Ok(Map { dim_in: meta.dim_in, dim_out: meta.dim_out, metric: meta.student_metric, weight, bias, hidden })
+}
+
+/// An array of the shape that the meta block says, with values that training can leave behind.
+fn floats(zip: &mut ZipArchive<BufReader<File>>, name: &str, shape: &[u64]) -> Result<Vec<f32>> {
+    let array: Array<f32> = array(zip, name)?;
+    if array.shape != shape {
+        return Err(Error::data(format!(
+            "the model contradicts itself: {name} has shape {:?}, its meta block says {shape:?}",
+            array.shape
+        )));
+    }
+    if array.values.iter().any(|x| !x.is_finite()) {
+        return Err(Error::data(format!("the model holds values that are not finite, in {name}")));
+    }
+    Ok(array.values)
 }
 
 fn add<T: npyz::Serialize + npyz::AutoSerialize + Copy>(

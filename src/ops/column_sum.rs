@@ -6,24 +6,22 @@ use rayon::prelude::*;
 use super::table_step;
 use crate::case::{Case, Fill};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, shader};
-use crate::plan::Plan;
+use crate::plan::{Limits, Plan};
 use crate::tensor::Tensor;
 
 /// Row `step` of `sum [steps, cols]` (+)= scale x the sum over rows of `x [rows, cols]`; a `sum` of one row serves every step.
+/// `x` may span row windows.
 ///
 /// # Panics
 /// If the shapes do not fit together.
 pub fn column_sum(plan: &mut Plan, x: Tensor, sum: Tensor, scale: f32, write: Write) {
     assert!(x.cols() == sum.cols() && x.shape.batch == 1, "column_sum: {x} -> {sum}");
-    let params = Params {
-        step: 0,
-        rows: x.rows(),
-        cols: x.cols(),
-        scale,
-        record_stride: table_step("column_sum", sum, x.cols()),
-        accumulate: u32::from(write == Write::Add),
-    };
-    plan.push::<ColumnSum>(params, &[x], &[sum]);
+    let record_stride = table_step("column_sum", sum, x.cols());
+    for window in plan.windows(x) {
+        let accumulate = u32::from(write == Write::Add || window.first_row > 0);
+        let params = Params { step: 0, rows: window.tensor.rows(), cols: x.cols(), scale, record_stride, accumulate };
+        plan.push::<ColumnSum>(params, &[window.tensor], &[sum]);
+    }
 }
 
 /// The op; [`column_sum`] records it.
@@ -84,6 +82,7 @@ impl Op for ColumnSum {
 
     fn cases() -> Vec<Case> {
         vec![
+            case("row windows", [200, 9], 1, Write::Set),
             case("1x1", [1, 1], 1, Write::Set),
             case("300x1, 3 records", [300, 1], 3, Write::Set),
             case("777x33 add", [777, 33], 1, Write::Add),
@@ -97,7 +96,8 @@ impl Op for ColumnSum {
 }
 
 fn case(name: &str, shape: [u32; 2], steps: u32, write: Write) -> Case {
-    Case::new(name, |case| {
+    let limits = if name == "row windows" { Limits { binding_bytes: 4 * 64 * 9 } } else { Limits::NONE };
+    Case::with_limits(name, limits, |case| {
         case.steps = steps;
         let x = case.input("x", shape, Fill::Normal);
         let sum = case.in_out("sum", [steps, shape[1]], Fill::Normal);

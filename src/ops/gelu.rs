@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::table_step;
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
-use crate::plan::Plan;
+use crate::plan::{Limits, Plan};
 use crate::simd::{exp, vectorized};
 use crate::tensor::Tensor;
 
@@ -20,17 +20,22 @@ const CHUNK: usize = 1 << 14;
 ///
 /// gelu(x) = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 (Hendrycks and Gimpel 2016, arXiv 1606.08415); dropout zeroes a
 /// share `rate` of the elements and scales the others by 1 / (1 - rate), by a hash of the element's index and of the seed in the
-/// step's row of `seeds [steps or 1, 1]`.
+/// step's row of `seeds [steps or 1, 1]`. `x` and `y` may span row windows.
 ///
 /// # Panics
 /// If the shapes differ, or the rate is not in 0..1.
 pub fn gelu(plan: &mut Plan, seeds: Tensor, x: Tensor, y: Tensor, rate: f32) {
     assert!(x.shape == y.shape, "gelu: shapes differ: {x} and {y}");
     assert!((0.0..1.0).contains(&rate), "gelu: dropout of {rate}");
-    let count = u32::try_from(x.shape.len()).expect("gelu: fewer than 2^32 elements");
     let threshold = (f64::from(rate) * 4_294_967_296.0) as u32;
-    let params = Params { step: 0, count, threshold, scale: 1.0 / (1.0 - rate), seed_stride: table_step("gelu", seeds, 1) };
-    plan.push::<Gelu>(params, &[seeds], &[x, y]);
+    let seed_stride = table_step("gelu", seeds, 1);
+    let windows: Vec<_> = plan.windows(x).zip(plan.windows(y)).collect();
+    for (x, y) in windows {
+        let elements = |rows: u32| u32::try_from(u64::from(rows) * u64::from(x.tensor.cols())).expect("gelu: fewer than 2^32 elements");
+        let (first, count) = (elements(x.first_row), elements(x.tensor.rows()));
+        let params = Params { step: 0, first, count, threshold, scale: 1.0 / (1.0 - rate), seed_stride };
+        plan.push::<Gelu>(params, &[seeds], &[x.tensor, y.tensor]);
+    }
 }
 
 /// The op; [`gelu`] records it.
@@ -41,6 +46,8 @@ pub struct Gelu;
 #[repr(C)]
 pub struct Params {
     step: u32,
+    /// Index of the first bound element, which the hash counts from.
+    first: u32,
     count: u32,
     /// Elements whose hash lies below are dropped.
     threshold: u32,
@@ -88,11 +95,12 @@ impl Op for Gelu {
         let seed = p.seed(seeds.index());
         let chunks = x.real().par_chunks_mut(CHUNK).zip(y.real().par_chunks_mut(CHUNK)).enumerate();
         chunks.for_each(|(chunk, (x, y))| {
+            let first = p.first + (chunk * CHUNK) as u32;
             vectorized(
                 #[inline(always)]
                 || {
                     for (i, (x, y)) in x.iter_mut().zip(y).enumerate() {
-                        let factor = p.factor(seed, (chunk * CHUNK + i) as u32);
+                        let factor = p.factor(seed, first + i as u32);
                         let (value, slope) = value_and_slope(*x);
                         (*y, *x) = (factor * value, factor * slope);
                     }
@@ -106,7 +114,7 @@ impl Op for Gelu {
         let seed = p.seed(seeds.index());
         let (slope, cubic) = ((2.0 / std::f64::consts::PI).sqrt(), 0.044_715);
         for (i, (x, y)) in x.real().iter_mut().zip(y.real()).enumerate() {
-            let factor = f64::from(p.factor(seed, i as u32));
+            let factor = f64::from(p.factor(seed, p.first + i as u32));
             let t = (slope * (*x + cubic * x.powi(3))).tanh();
             *y = factor * 0.5 * *x * (1.0 + t);
             *x = factor * (0.5 * (1.0 + t) + 0.5 * *x * (1.0 - t * t) * slope * (1.0 + 3.0 * cubic * x.powi(2)));
@@ -119,24 +127,24 @@ impl Op for Gelu {
 
     fn cases() -> Vec<Case> {
         vec![
-            case("1x1", [1, 1], Fill::Normal, 0.0),
-            case("33x65", [33, 65], Fill::Normal, 0.0),
-            case("33x65, dropout 0.2", [33, 65], Fill::Normal, 0.2),
-            case("large and small", [9, 5], Fill::Exact((0..45).map(|i| 0.02 * (i as f32 - 22.0).powi(3)).collect()), 0.5),
-            case("300x70, dropout 0.1", [300, 70], Fill::HeavyTailed, 0.1),
+            case("1x1", Limits::NONE, [1, 1], Fill::Normal, 0.0),
+            case("33x65", Limits::NONE, [33, 65], Fill::Normal, 0.0),
+            case("33x65, dropout 0.2", Limits::NONE, [33, 65], Fill::Normal, 0.2),
+            case("large and small", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 0.02 * (i as f32 - 22.0).powi(3)).collect()), 0.5),
+            case("300x70, dropout 0.1", Limits::NONE, [300, 70], Fill::HeavyTailed, 0.1),
+            case("150x12, dropout 0.5, row windows", Limits { binding_bytes: 4 * 64 * 12 }, [150, 12], Fill::Normal, 0.5),
         ]
     }
 
     fn bench_cases() -> Vec<Case> {
-        vec![case("4096x1024", [4096, 1024], Fill::Normal, 0.1)]
+        vec![case("4096x1024", Limits::NONE, [4096, 1024], Fill::Normal, 0.1)]
     }
 }
 
-fn case(name: &str, shape: [u32; 2], fill: Fill, rate: f32) -> Case {
+fn case(name: &str, limits: Limits, shape: [u32; 2], fill: Fill, rate: f32) -> Case {
     use super::multiply::multiply;
 
-    Case::new(name, |case| {
-        case.steps = 1;
+    Case::with_limits(name, limits, |case| {
         let seeds = case.input("seeds", [2, 1], Fill::ExactIndices(vec![12_345, 67_890]));
         let x = case.in_out("x", shape, fill);
         let y = case.output("y", shape);

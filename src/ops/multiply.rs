@@ -8,14 +8,17 @@ use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
-/// `y` *= `x`, element by element.
+/// `y` *= `x`, element by element; both may span row windows.
 ///
 /// # Panics
 /// If the shapes differ.
 pub fn multiply(plan: &mut Plan, x: Tensor, y: Tensor) {
     assert!(x.shape == y.shape, "multiply: shapes differ: {x} and {y}");
-    let count = u32::try_from(x.shape.len()).expect("multiply: fewer than 2^32 elements");
-    plan.push::<Multiply>(Params { step: 0, count }, &[x], &[y]);
+    let windows: Vec<_> = plan.windows(x).zip(plan.windows(y)).collect();
+    for (x, y) in windows {
+        let count = u32::try_from(x.tensor.shape.len()).expect("multiply: fewer than 2^32 elements in a window");
+        plan.push::<Multiply>(Params { step: 0, count }, &[x.tensor], &[y.tensor]);
+    }
 }
 
 /// The op; [`multiply`] records it.

@@ -1,0 +1,80 @@
+//! A model in training on the device: its plan, fed epoch by epoch.
+
+use std::ops::Range;
+
+use super::{OnProgress, Progress};
+use crate::backend::Program;
+use crate::candidates::Batches;
+use crate::config::TrainConfig;
+use crate::corpus::Corpus;
+use crate::error::{Error, Result};
+use crate::model::Map;
+use crate::objective::{Objective, Shape, Temperatures};
+use crate::schedule::adamw_rows;
+
+/// Steps that are run between two calls of the progress function.
+const STEPS_BETWEEN_REPORTS: u32 = 16;
+
+/// A model in training on the device.
+pub(super) struct Run {
+    objective: Objective,
+    program: Box<dyn Program>,
+    learning_rate: f64,
+}
+
+impl Run {
+    pub(super) fn new(
+        corpus: &Corpus<'_>,
+        config: &TrainConfig,
+        start: &Map,
+        temperatures: Temperatures,
+        batches: &Batches,
+    ) -> Result<Self> {
+        let shape = Shape {
+            rows: corpus.split.train.len() as u32,
+            steps: batches.steps() as u32,
+            batch: batches.batch() as u32,
+            candidates: batches.candidates() as u32,
+        };
+        let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, temperatures);
+        let mut program = corpus.backend.compile(plan)?;
+        program.write(objective.rows, corpus.train_rows())?;
+        objective.network.write(&mut *program, start)?;
+        program.write(objective.log_inverse_temperature, &[-temperatures.student.ln()][..])?;
+        Ok(Self { objective, program, learning_rate: config.lr })
+    }
+
+    /// Runs the steps of one epoch and returns their mean loss.
+    pub(super) fn epoch(
+        &mut self,
+        batches: &mut Batches,
+        steps: Range<u32>,
+        all_steps: u32,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<f64> {
+        let tables = batches.next_epoch();
+        let schedule = adamw_rows(steps.clone(), all_steps, self.learning_rate);
+        self.program.write(self.objective.anchors, &tables.anchors[..])?;
+        self.program.write(self.objective.candidates, &tables.candidates[..])?;
+        self.program.write(self.objective.dropout.seeds, &tables.dropout_seeds[..])?;
+        self.program.write(self.objective.schedule, &schedule[..])?;
+        let count = steps.end - steps.start;
+        for first in (0..count).step_by(STEPS_BETWEEN_REPORTS as usize) {
+            let end = (first + STEPS_BETWEEN_REPORTS).min(count);
+            self.program.run(self.objective.step, first..end)?;
+            progress(&Progress::Steps { done: steps.start + end })?;
+        }
+        let losses = self.program.read(self.objective.losses)?;
+        let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / f64::from(count);
+        if loss.is_finite() {
+            return Ok(loss);
+        }
+        Err(Error::data(format!("training diverged: the loss is {loss} after {} steps", steps.end))
+            .hint(format!("use a smaller learning rate than --lr {}", self.learning_rate)))
+    }
+
+    /// The map as it is after everything that was run.
+    pub(super) fn map(&mut self) -> Result<Map> {
+        self.objective.network.read(&mut *self.program)
+    }
+}
