@@ -23,7 +23,7 @@ pub struct Batches {
 /// The tables of one epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EpochTables {
-    /// Anchors `[steps, batch]`: every row once, the last batch filled up with rows of the next order.
+    /// Anchors `[steps, batch]`: every row once, and the last batch filled up.
     pub anchors: Vec<u32>,
     /// Candidates: `[1, rows]`, all rows, or `[steps, candidates]`.
     pub candidates: Vec<u32>,
@@ -65,10 +65,10 @@ impl Batches {
     pub fn next_epoch(&mut self) -> EpochTables {
         let mut order: Vec<u32> = (0..self.rows as u32).collect();
         shuffle(&mut order, &mut self.rng);
-        let mut anchors = order.clone();
-        shuffle(&mut order, &mut self.rng);
-        anchors.extend(order);
-        anchors.truncate(self.steps() * self.batch);
+        // The last batch is filled up with the first rows, which are not in it.
+        let missing = self.steps() * self.batch - self.rows;
+        let mut anchors = order;
+        anchors.extend_from_within(..missing);
         let dropout_seeds = (0..self.steps()).map(|_| self.rng.next_u32()).collect();
         let candidates = if self.full() {
             (0..self.rows as u32).collect()
