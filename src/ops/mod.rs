@@ -26,6 +26,8 @@ ops! {
     listwise_kl::ListwiseKl,
     hard_negative::HardNegative,
     top_k::TopK,
+    copy::CopyElements,
+    fma::Fma,
 }
 
 /// What a loss over candidate lists writes, for B anchors with C candidates each.
