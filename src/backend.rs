@@ -117,11 +117,19 @@ pub trait Program {
     /// [`Error::Device`](crate::Error::Device) when the device is lost.
     fn write_rows(&mut self, tensor: Tensor, first_row: u32, data: Data<'_>) -> Result<()>;
 
-    /// Runs a routine once for every step. Results are there when a later `read` returns; errors may only show then.
+    /// Runs a routine once for every step, in their order. Results are there when a later `read` returns; errors may only show then.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device is lost.
-    fn run(&mut self, routine: Routine, steps: Range<u32>) -> Result<()>;
+    fn run_steps(&mut self, routine: Routine, steps: &mut dyn Iterator<Item = u32>) -> Result<()>;
+
+    /// Runs a routine for a range of steps.
+    ///
+    /// # Errors
+    /// As [`run_steps`](Self::run_steps).
+    fn run(&mut self, routine: Routine, mut steps: Range<u32>) -> Result<()> {
+        self.run_steps(routine, &mut steps)
+    }
 
     /// Reads a float tensor as it is after everything that was run.
     ///

@@ -19,6 +19,7 @@ pub mod op;
 pub mod ops;
 pub mod plan;
 pub mod random;
+pub mod roofline;
 pub mod schedule;
 pub mod search;
 mod simd;

@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 use std::mem::take;
-use std::ops::Range;
 
 use crate::backend::{Backend, Data, Program};
 use crate::error::{Error, Result};
@@ -211,7 +210,7 @@ impl<F: Real> Program for HostProgram<F> {
         Ok(())
     }
 
-    fn run(&mut self, routine: Routine, steps: Range<u32>) -> Result<()> {
+    fn run_steps(&mut self, routine: Routine, steps: &mut dyn Iterator<Item = u32>) -> Result<()> {
         for step in steps {
             for node in 0..self.plan.routines()[routine.0].len() {
                 self.execute(routine.0, node, step);

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::ops::Range;
 use std::sync::Arc;
 
 use bytemuck::{Pod, cast_slice};
@@ -163,7 +162,7 @@ impl Program for GpuProgram {
         self.device.check()
     }
 
-    fn run(&mut self, routine: Routine, steps: Range<u32>) -> Result<()> {
+    fn run_steps(&mut self, routine: Routine, steps: &mut dyn Iterator<Item = u32>) -> Result<()> {
         let dispatches = &mut self.routines[routine.0];
         let count = dispatches.len();
         let mut queued = steps.flat_map(|step| (0..count).map(move |index| (step, index))).peekable();
