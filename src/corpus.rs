@@ -44,13 +44,7 @@ impl<'a> Corpus<'a> {
         let (first, count) = (split.train.len() as u32, split.val.len().min(MAX_QUERIES) as u32);
         let judge = Judge::new(backend, &known, dim, (first..first + count).collect(), k)?;
         let spectra = Spectra::new(backend, &known[..split.train.len() * dim], dim, max_dim_out)?;
-        let info = DataInfo {
-            source: embeddings.source.clone(),
-            rows: embeddings.rows,
-            dim,
-            fingerprint: embeddings.fingerprint.clone(),
-        };
-        Ok(Self { backend, info, split, known, judge, spectra, k })
+        Ok(Self { backend, info: embeddings.into(), split, known, judge, spectra, k })
     }
 
     /// The training rows, of unit length.

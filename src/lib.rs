@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod baselines;
+pub mod benchmark;
 pub mod candidates;
 pub mod case;
 pub mod cli;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::config::TrainConfig;
-use crate::data::Split;
+use crate::data::{Embeddings, Split};
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 
@@ -168,6 +168,13 @@ pub struct DataInfo {
     pub dim: usize,
     /// Hash of the rows read; equal for equal numbers whatever the file format.
     pub fingerprint: String,
+}
+
+impl From<&Embeddings> for DataInfo {
+    fn from(embeddings: &Embeddings) -> Self {
+        let Embeddings { rows, dim, fingerprint, source, .. } = embeddings;
+        Self { source: source.clone(), rows: *rows, dim: *dim, fingerprint: fingerprint.clone() }
+    }
 }
 
 /// One line of the training history.

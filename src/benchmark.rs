@@ -1,0 +1,202 @@
+//! How fast a model compresses, what the smaller vectors save in memory and in search, and how fast the ops run: the record of
+//! `benchmark`.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use crate::backend::Backend;
+use crate::data::Embeddings;
+use crate::error::{Error, Result};
+use crate::metric::Metric;
+use crate::model::{Compressor, DataInfo, Encoder, block_rows};
+use crate::ops::TABLE;
+use crate::roofline::{Roofline, Roofs, Row, Timed, medians};
+use crate::search::neighbours;
+
+/// Queries of a search, at most.
+const MAX_QUERIES: usize = 256;
+
+/// One benchmark.
+#[derive(Clone, Debug, Serialize)]
+pub struct Record {
+    /// What was measured.
+    pub metrics: Metrics,
+    /// On what.
+    pub meta: Meta,
+}
+
+/// Medians of several rounds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Metrics {
+    /// Rows compressed in a second, from host memory to host memory.
+    pub compressed_rows_per_second: f64,
+    /// Bytes of a vector before.
+    pub bytes_in: usize,
+    /// Bytes of a vector after.
+    pub bytes_out: usize,
+    /// How many times smaller vectors become.
+    pub bytes_ratio: f64,
+    /// Exact searches in a second before, vectors being in host memory.
+    pub queries_per_second_in: f64,
+    /// Exact searches in a second after.
+    pub queries_per_second_out: f64,
+    /// How many times faster search becomes.
+    pub search_speedup: f64,
+    /// What the device can do: the highest roofs of the run.
+    pub roofs: Roofs,
+    /// Every bench case of every op.
+    pub ops: Vec<Row>,
+}
+
+/// What a record was measured on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Meta {
+    /// Version of the tool.
+    pub tool_version: &'static str,
+    /// Where it was computed.
+    pub device: String,
+    /// Threads of the host.
+    pub threads: usize,
+    /// D.
+    pub dim_in: usize,
+    /// d'.
+    pub dim_out: usize,
+    /// Neighbours of a query.
+    pub k: usize,
+    /// Queries that are searched together.
+    pub queries: usize,
+    /// The similarity that is searched with before.
+    pub teacher_metric: Metric,
+    /// The similarity that is searched with after.
+    pub student_metric: Metric,
+    /// The rows that are compressed and searched.
+    pub data: DataInfo,
+}
+
+/// Measures a model on the rows of `embeddings`, searching for `k` neighbours. `progress` is told what comes next.
+///
+/// # Errors
+/// [`Error::Data`] when the rows do not fit the model or are too few; [`Error::Device`] when the device fails.
+pub fn benchmark(
+    backend: &dyn Backend,
+    compressor: &Compressor,
+    embeddings: &Embeddings,
+    k: usize,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Record> {
+    compressor.check_dim(embeddings.dim).map_err(|e| e.at(&embeddings.source))?;
+    let rows = embeddings.rows;
+    if rows <= k {
+        let what = format!("{rows} rows are too few for {k} neighbours");
+        return Err(Error::data(what).at(&embeddings.source).hint("use more rows (--max-items) or a smaller --k"));
+    }
+    let (dim_in, dim_out) = (compressor.map.dim_in, compressor.map.dim_out);
+    let count = rows.min(MAX_QUERIES);
+    let queries: Vec<u32> = (0..count).map(|i| (i * rows / count) as u32).collect();
+
+    progress("compression");
+    let (encoded, compressed_rows_per_second) = compression(backend, compressor, embeddings)?;
+    progress("search");
+    let search = Search { backend, queries: &queries, k };
+    let mut before = search.timed(compressor.meta.teacher_metric, &embeddings.values, dim_in)?;
+    let mut after = search.timed(compressor.map.metric, &encoded, dim_out)?;
+    let [before, after] = medians([&mut before, &mut after])?.map(|seconds| count as f64 / seconds);
+    let (roofs, ops) = ops(backend, progress)?;
+
+    let metrics = Metrics {
+        compressed_rows_per_second,
+        bytes_in: dim_in * size_of::<f32>(),
+        bytes_out: dim_out * size_of::<f32>(),
+        bytes_ratio: dim_in as f64 / dim_out as f64,
+        queries_per_second_in: before,
+        queries_per_second_out: after,
+        search_speedup: after / before,
+        roofs,
+        ops,
+    };
+    Ok(Record { metrics, meta: meta(backend, compressor, embeddings, k, count) })
+}
+
+fn meta(backend: &dyn Backend, compressor: &Compressor, embeddings: &Embeddings, k: usize, queries: usize) -> Meta {
+    Meta {
+        tool_version: env!("CARGO_PKG_VERSION"),
+        device: backend.describe(),
+        threads: rayon::current_num_threads(),
+        dim_in: compressor.map.dim_in,
+        dim_out: compressor.map.dim_out,
+        k,
+        queries,
+        teacher_metric: compressor.meta.teacher_metric,
+        student_metric: compressor.map.metric,
+        data: embeddings.into(),
+    }
+}
+
+/// Compresses all rows; returns them, and how many are compressed in a second.
+fn compression(backend: &dyn Backend, compressor: &Compressor, embeddings: &Embeddings) -> Result<(Vec<f32>, f64)> {
+    let block_rows = block_rows(embeddings.dim).min(embeddings.rows);
+    let mut encoder = Encoder::new(&compressor.map, backend, block_rows)?;
+    let encoded = encoder.encode(&embeddings.values)?.values;
+    let mut work = Timed::new(|rounds| (0..rounds).try_for_each(|_| encoder.encode(&embeddings.values).map(drop)))?;
+    let [seconds] = medians([&mut work])?;
+    Ok((encoded, embeddings.rows as f64 / seconds))
+}
+
+/// The search that is timed before and after.
+struct Search<'a> {
+    backend: &'a dyn Backend,
+    queries: &'a [u32],
+    k: usize,
+}
+
+impl<'a> Search<'a> {
+    /// Searches `vectors [n, dim]`, which are prepared for the metric outside of the time taken, as a database would.
+    fn timed(&self, metric: Metric, vectors: &'a [f32], dim: usize) -> Result<Timed<'a>> {
+        let Self { backend, queries, k } = *self;
+        let database = metric.prepare(vectors, dim);
+        Timed::new(move |rounds| (0..rounds).try_for_each(|_| neighbours(backend, &database, dim, queries, k).map(drop)))
+    }
+}
+
+/// Times every bench case of every op.
+fn ops(backend: &dyn Backend, progress: &mut dyn FnMut(&str)) -> Result<(Roofs, Vec<Row>)> {
+    progress("roofs");
+    let mut roofline = Roofline::new(backend)?;
+    let mut rows = Vec::new();
+    for op in TABLE {
+        for case in op.bench_cases() {
+            progress(&format!("{} {}", op.name(), case.name));
+            rows.push(roofline.measure(op.name(), &case)?);
+        }
+    }
+    Ok((roofline.best, rows))
+}
+
+impl Record {
+    /// The metrics as text for people.
+    pub fn table(&self) -> String {
+        let Self { metrics: m, meta } = self;
+        let mut table = format!(
+            "compression  {:.0} rows/s\n\
+             vectors      {} -> {} bytes, {:.1} times smaller\n\
+             search       {:.0} -> {:.0} queries/s, {:.1} times faster ({} queries, {} rows, k = {})\n\
+             roofs        {}\n",
+            m.compressed_rows_per_second,
+            m.bytes_in,
+            m.bytes_out,
+            m.bytes_ratio,
+            m.queries_per_second_in,
+            m.queries_per_second_out,
+            m.search_speedup,
+            meta.queries,
+            meta.data.rows,
+            meta.k,
+            m.roofs,
+        );
+        for row in &m.ops {
+            writeln!(table, "{row}").expect("text takes any line");
+        }
+        table
+    }
+}

@@ -1,0 +1,75 @@
+//! Measures how fast a model compresses, what it saves in memory and search, and how fast every op runs beside the device's roofs.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use embedding_compressor::Result;
+use embedding_compressor::benchmark::{self, Metrics, benchmark};
+use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES};
+use embedding_compressor::model::Compressor;
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+/// Rows that are read where `--max-items` is absent.
+const MAX_ITEMS: usize = 20_000;
+
+/// Measure the speed of compression and of exact search before and after it, and of every op beside what the device can do
+///
+/// Takes about a minute. Figures are medians; ratios within a run mean more than figures of different runs.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Args {
+    /// Model file to read
+    #[arg(long, value_name = "FILE", default_value = "compressor_model.npz")]
+    model: PathBuf,
+
+    #[command(flatten)]
+    data: DataArgs,
+
+    #[command(flatten)]
+    device: DeviceArgs,
+
+    /// Neighbours of each query [default: the model's]
+    #[arg(long, value_name = "N")]
+    k: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Output<'a> {
+    metrics: &'a Metrics,
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    model: &'a Path,
+    #[serde(flatten)]
+    record: &'a benchmark::Meta,
+}
+
+fn main() -> ExitCode {
+    cli::main(run)
+}
+
+fn run(args: Args) -> Result<()> {
+    let compressor = Compressor::load(&args.model)?;
+    let k = args.k.unwrap_or(compressor.meta.k);
+    cli::check_k(k)?;
+    let embeddings = args.data.read(MAX_ITEMS)?;
+    let backend = args.device.open()?;
+    eprintln!("timing  compression, search and ops, which takes about a minute");
+    // Shows itself on terminals only.
+    let spinner = ProgressBar::new_spinner();
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    let record = benchmark(&*backend, &compressor, &embeddings, k, &mut |next| spinner.set_message(next.to_owned()));
+    spinner.finish_and_clear();
+    let record = record?;
+    if std::io::stderr().is_terminal() {
+        eprint!("{}", record.table());
+    }
+    let meta = Meta { model: &args.model, record: &record.meta };
+    cli::print_json(&Output { metrics: &record.metrics, meta })
+}
