@@ -55,11 +55,12 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let compressor = Compressor::load(&args.model)?;
-    let k = args.k.unwrap_or(compressor.meta.k);
+    let Args { model, data, device, k } = args;
+    let compressor = Compressor::load(&model)?;
+    let k = k.unwrap_or(compressor.meta.k);
     cli::check_k(k)?;
-    let embeddings = args.data.read(MAX_ITEMS)?;
-    let backend = args.device.open()?;
+    let embeddings = data.read(MAX_ITEMS)?;
+    let backend = device.open()?;
     eprintln!("timing  compression, search and ops, which takes about a minute");
     // Shows itself on terminals only.
     let spinner = ProgressBar::new_spinner();
@@ -70,6 +71,6 @@ fn run(args: Args) -> Result<()> {
     if std::io::stderr().is_terminal() {
         eprint!("{}", record.table());
     }
-    let meta = Meta { model: &args.model, record: &record.meta };
+    let meta = Meta { model: &model, record: &record.meta };
     cli::print_json(&Output { metrics: &record.metrics, meta })
 }
