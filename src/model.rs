@@ -72,7 +72,7 @@ impl Map {
     /// Encodes `rows [n, dim_in]` (row-major, of any length) to `[n, dim_out]`; rows of zeros give zeros.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    /// [`Error::Device`] when the device fails.
     ///
     /// # Panics
     /// If the length of `rows` is no multiple of `dim_in`.
@@ -210,7 +210,7 @@ impl Compressor {
     /// Compresses `rows [n, dim_in]` (row-major) to `[n, dim_out]`.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    /// [`Error::Device`] when the device fails.
     ///
     /// # Panics
     /// If the length of `rows` is no multiple of `dim_in`.

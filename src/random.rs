@@ -17,7 +17,7 @@ pub fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
 
 /// A uniform index below `bound`, by a multiplication without bias worth noting (less than 2^-32 x bound).
 pub fn below(bound: u32, rng: &mut impl Rng) -> u32 {
-    ((rng.next_u64() >> 32) * u64::from(bound) >> 32) as u32
+    (((rng.next_u64() >> 32) * u64::from(bound)) >> 32) as u32
 }
 
 /// `count` distinct indices below `bound`, in random order; all of them when there are fewer.

@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     let compressor = Compressor::load(&args.model)?;
     let mut reader = args.source.open_carrying(0)?;
     compressor.check_dim(reader.dim()).map_err(|e| e.at(reader.describe()))?;

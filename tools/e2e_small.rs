@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     let source = Source { input: vec![SAMPLE.into()], ..Source::default() };
     let embeddings = Embeddings::read(&source, 0)?;
     let backend = args.device.open()?;

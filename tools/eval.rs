@@ -67,13 +67,13 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     let compressor = Compressor::load(&args.model)?;
     let k = args.k.unwrap_or(compressor.meta.k);
     cli::check_k(k)?;
     let embeddings = args.data.read(compressor.meta.data.rows)?;
     compressor.check_dim(embeddings.dim).map_err(|e| e.at(&embeddings.source))?;
-    let (split, kind) = split(&args, &compressor, &embeddings)?;
+    let (split, kind) = split(args, &compressor, &embeddings)?;
     let backend = args.device.open()?;
     let corpus = Corpus::new(&*backend, &embeddings, split, k, compressor.map.dim_out)?;
     let record = Evaluator::new(&corpus, &embeddings, args.database)?.evaluate(&compressor.map, args.seed)?;

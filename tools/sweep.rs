@@ -72,10 +72,10 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     let configs: Vec<TrainConfig> = args.dim_outs.iter().map(|&dim_out| TrainConfig { dim_out, ..args.config.clone() }).collect();
     configs.iter().try_for_each(TrainConfig::validate)?;
-    let mut output = Output::create(&args)?;
+    let mut output = Output::create(args)?;
     let embeddings = args.data.read(cli::MAX_ITEMS)?;
     configs.iter().try_for_each(|config| config.validate_for(embeddings.dim))?;
     let backend = args.device.open()?;

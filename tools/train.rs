@@ -46,11 +46,11 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     if args.list_devices {
         return cli::list_devices();
     }
-    let config = TrainConfig { dim_out: args.dim_out, ..args.config };
+    let config = TrainConfig { dim_out: args.dim_out, ..args.config.clone() };
     config.validate()?;
     // Places that cannot be written are found before the work.
     let target = AtomicFile::create(&args.model)?;

@@ -56,11 +56,11 @@ impl Op for NormalizeBackward {
         let ([y, inverse_norm], [gradient]) = io.take();
         let (y, inverse_norm, gradient) = (y.real(), inverse_norm.real(), gradient.real());
         let cols = p.cols as usize;
-        for row in 0..p.rows as usize {
+        for (row, inverse_norm) in inverse_norm.iter().enumerate().take(p.rows as usize) {
             let at = row * cols..(row + 1) * cols;
             let along: f64 = at.clone().map(|i| y[i] * gradient[i]).sum();
             for i in at {
-                gradient[i] = (gradient[i] - y[i] * along) * inverse_norm[row];
+                gradient[i] = (gradient[i] - y[i] * along) * inverse_norm;
             }
         }
     }
