@@ -1,4 +1,61 @@
 //! Ranking-preserving compression of embeddings.
+//!
+//! Learns a map R^D -> R^d' from a matrix of embeddings and nothing else, such that the nearest neighbours of every vector, and
+//! their order, survive. Trains on a GPU through handwritten WGSL, or on the CPU with the same plan. The map is small (d' x D
+//! numbers), applies to new vectors and to queries alike, and is an `.npz` that numpy reads.
+//!
+//! ```no_run
+//! use embedding_compressor::Result;
+//! use embedding_compressor::backend::{DeviceChoice, choose};
+//! use embedding_compressor::config::TrainConfig;
+//! use embedding_compressor::data::{AtomicFile, Embeddings, Source};
+//! use embedding_compressor::train::fit;
+//!
+//! fn main() -> Result<()> {
+//!     let source = Source { input: vec!["embeddings.npy".into()], ..Source::default() };
+//!     let embeddings = Embeddings::read(&source, 0)?; // 0: all rows
+//!     let (backend, _why) = choose(DeviceChoice::Auto)?;
+//!     let config = TrainConfig { dim_out: 32, ..TrainConfig::default() };
+//!     let compressor = fit(&*backend, &embeddings, &config, &mut |_progress| Ok(()))?;
+//!     compressor.save(AtomicFile::create("compressor_model.npz".as_ref())?)?;
+//!     let first = compressor.compress(&*backend, embeddings.row(0))?;
+//!     assert_eq!(first.len(), 32);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `examples/compress.rs` is the same with progress and loading.
+//!
+//! # The map
+//!
+//! Each line imports from the lines below it.
+//!
+//! ```text
+//! tools/*.rs                            the commands: parse, call, print          (cli: what they share)
+//! evaluate                              a map against the baselines on test rows: the records of eval and sweep
+//! train                                 the only training loop
+//! objective, network                    what a step computes, as calls of ops     (candidates, schedule: what changes by step)
+//! corpus                                data that is split, normalised, searched and decomposed once
+//! baselines                             maps without training, and the best of them to start from
+//! model                                 the map, its file, applying it in blocks
+//! eval, spectral, search                metrics of rankings; PCA and SVD; exact neighbours
+//! config                                hyper-parameters, their defaults and limits
+//! ops                                   the table of ops; each is one file and its shaders
+//! backend                               where plans run: Gpu, Cpu, Oracle (f64, for tests); alone in naming wgpu
+//! op, case, plan, tensor                what an op is, and its test cases; recorded computations; handles
+//! data, metric, random, error           files and the hub; similarities; draws; the error type
+//! ```
+//!
+//! `ops` and `backend` do not know each other, and ops do not name each other: both see only `op`, `plan` and `tensor`.
+//! `tests/structure.rs` holds these rules.
+//!
+//! # Where to start reading
+//!
+//! 1. [`plan`] and [`op`]: a computation is recorded once, and what an op has to say about itself.
+//! 2. [`ops::add_bias`], the smallest op, with `shaders/add_bias.wgsl`; then [`ops::listwise_kl`], the loss.
+//! 3. [`objective`]: one training step. [`train`]: the loop around it.
+//! 4. [`baselines`] and [`eval`]: what it starts from and how it is judged.
+//! 5. [`backend`]: how a plan becomes dispatches or calls.
 
 pub mod backend;
 pub mod baselines;
