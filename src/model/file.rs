@@ -117,7 +117,8 @@ fn array<T: npyz::Deserialize>(zip: &mut ZipArchive<BufReader<File>>, name: &str
         return Err(damaged(&"the archive claims an impossible size"));
     }
     let mut bytes = Vec::new();
-    (&mut entry).take(size).read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
+    // One byte further than the array goes: the checksum is compared at the end of the entry.
+    (&mut entry).take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
     let npy = NpyFile::new(&bytes[..]).map_err(|e| damaged(&e))?;
     let shape = npy.shape().to_vec();
     let elements = shape.iter().try_fold(1u64, |product, n| product.checked_mul(*n));
