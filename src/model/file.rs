@@ -135,7 +135,9 @@ fn parse_meta(bytes: &[u8]) -> Result<Meta> {
         schema_version: u32,
         tool_version: String,
     }
-    let damaged = |e: serde_json::Error| Error::data(format!("the model's meta block cannot be read ({e})"));
+    let damaged = |e: serde_json::Error| {
+        Error::data(format!("the model's meta block cannot be read ({e})")).hint("the file is damaged: train the model again")
+    };
     let version: Version = serde_json::from_slice(bytes).map_err(damaged)?;
     if version.schema_version > SCHEMA_VERSION {
         let what = format!("the model has schema version {}, this tool reads up to {SCHEMA_VERSION}", version.schema_version);
