@@ -10,10 +10,12 @@ use crate::cli::print_line;
 use crate::data::AtomicFile;
 use crate::error::{Error, Result};
 
-/// A file of JSON lines. What it held before is replaced when the first line is added, not sooner.
+/// A file of JSON lines. What it held before is replaced when the first line is added, not sooner; without a line, no file is left
+/// that was not there.
 pub struct JsonLines {
     path: PathBuf,
     file: File,
+    created: bool,
     started: bool,
 }
 
@@ -23,9 +25,10 @@ impl JsonLines {
     /// # Errors
     /// [`Error::Io`] when it cannot be written.
     pub fn create(path: &Path) -> Result<Self> {
+        let created = !path.exists();
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
         let file = file.map_err(|e| Error::file("write", path, &e))?;
-        Ok(Self { path: path.to_owned(), file, started: false })
+        Ok(Self { path: path.to_owned(), file, created, started: false })
     }
 
     /// Adds a record, in one write.
@@ -37,6 +40,15 @@ impl JsonLines {
         let emptied = if self.started { Ok(()) } else { self.file.set_len(0) };
         self.started = true;
         emptied.and_then(|()| self.file.write_all(line.as_bytes())).map_err(|e| Error::file("write", &self.path, &e))
+    }
+}
+
+impl Drop for JsonLines {
+    fn drop(&mut self) {
+        if self.created && !self.started {
+            // An empty file is left where even this fails.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
