@@ -61,6 +61,7 @@ pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
 pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgress<'_>) -> Result<Compressor> {
     config.validate_for(corpus.info.dim)?;
     assert_eq!(config.k, corpus.k, "train: the corpus was prepared for another k");
+    check_negatives(config, corpus.split.train.len())?;
     let (mut best, init, scores) = initial(corpus, config)?;
     let start = epoch(0, None, &scores);
     let mut history = vec![start.clone()];
@@ -89,6 +90,15 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     }
     let meta = meta(corpus, config, &best, init, temperatures.teacher, best_epoch.epoch, history);
     Ok(Compressor { map: best, meta })
+}
+
+/// Refuses more positives and negatives than an anchor has candidates.
+fn check_negatives(config: &TrainConfig, rows: usize) -> Result<()> {
+    if config.lambda_hard == 0.0 || config.k + config.hard_neg_per_anchor < rows {
+        return Ok(());
+    }
+    let what = format!("{rows} training rows are too few for --k {} and hard negatives beyond them", config.k);
+    Err(Error::data(what).hint("use more rows (--max-items), a smaller --k, or --lambda-hard 0"))
 }
 
 /// The map to start from, in words, and its validation.
