@@ -1,0 +1,196 @@
+//! What goes wrong outside: bad data, bad models, places that cannot be read or written. Every failure leaves all files as they were.
+
+use std::io::{Cursor, Read, Write};
+
+use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
+
+use super::*;
+
+#[test]
+fn bad_data_is_named() {
+    let folder = Folder::with_model();
+    let good = rows::cloud(ROWS, DIM, 3);
+    let with = |row: usize, value: f32| {
+        let mut values = good.clone();
+        values[row * DIM..][..DIM].fill(value);
+        values
+    };
+    folder.write("nan.npy", &with(17, f32::NAN), DIM);
+    folder.write("infinite.npy", &with(18, f32::INFINITY), DIM);
+    folder.write("zero.npy", &with(19, 0.0), DIM);
+    folder.write("few.npy", &good[..6 * DIM], DIM);
+    folder.write("one.npy", &good[..DIM], DIM);
+    folder.write("equal.npy", &vec![1.0; ROWS * DIM], DIM);
+    folder.write("narrow.npy", &good, 8);
+    std::fs::write(folder.path("empty.npy"), "").unwrap();
+    std::fs::write(folder.path("text.npy"), "no numbers").unwrap();
+    for (name, parts) in [
+        ("nan.npy", &["NaN", "nan.npy", "row 17"][..]),
+        ("infinite.npy", &["infinite", "infinite.npy", "row 18"]),
+        ("zero.npy", &["zeros", "zero.npy", "row 19"]),
+        ("few.npy", &["too few", "--max-items"]),
+        ("one.npy", &["too few"]),
+        ("empty.npy", &["empty.npy"]),
+        ("text.npy", &["text.npy"]),
+    ] {
+        folder.fails(&format!("{TRAIN} --input {name}").replacen("--input x.npy", "", 1), 3, parts);
+        folder.fails(&format!("sweep --input {name} --dim-outs 4,2 --k 5 --output s.jsonl"), 3, parts);
+        folder.fails(&format!("eval --input {name}"), 3, parts);
+    }
+    for name in ["nan.npy", "infinite.npy", "empty.npy", "text.npy"] {
+        folder.fails(&format!("compress --input {name} --output z.npy"), 3, &[name]);
+    }
+    folder.fails("train --input equal.npy --dim-out 4 --k 5", 3, &["equally near"]);
+    for command in ["eval --input narrow.npy", "compress --input narrow.npy --output z.npy"] {
+        folder.fails(command, 3, &["expects 16 dimensions", "has 8", "narrow.npy"]);
+    }
+    folder.fails("eval --input x.npy --k 299", 3, &["too few", "smaller --k"]);
+}
+
+#[test]
+fn missing_and_unwritable_files_are_named() {
+    let folder = Folder::with_model();
+    std::fs::create_dir(folder.path("folder.npz")).unwrap();
+    for (command, part) in [
+        ("train --input gone.npy --k 5", "gone.npy"),
+        ("eval --input gone.npy", "gone.npy"),
+        ("eval --input x.npy --model gone.npz", "gone.npz"),
+        ("compress --input gone.npy --output z.npy", "gone.npy"),
+        ("compress --input x.npy --model gone.npz --output z.npy", "gone.npz"),
+        ("train --input x.npy --dim-out 4 --model none/model.npz", "none/model.npz"),
+        ("train --input x.npy --dim-out 4 --model folder.npz", "folder.npz"),
+        ("train --input x.npy --dim-out 4 --metrics-file none/metrics.jsonl", "none/metrics.jsonl"),
+        ("sweep --input x.npy --dim-outs 4 --output none/sweep.jsonl", "none/sweep.jsonl"),
+        ("sweep --input x.npy --dim-outs 4 --output none/sweep.json --output-format json", "none/sweep.json"),
+        ("compress --input x.npy --output none/z.npy", "none/z.npy"),
+        ("compress --input x.npy --output folder.npz", "folder.npz"),
+    ] {
+        folder.fails(command, 5, &[part]);
+    }
+}
+
+#[test]
+fn older_results_outlive_a_failing_run() {
+    let folder = Folder::with_model();
+    folder.write("nan.npy", &[f32::NAN; 10 * DIM], DIM);
+    for name in ["metrics.jsonl", "sweep.jsonl", "sweep.json", "z.npy", "z.npz", "z.parquet"] {
+        std::fs::write(folder.path(name), "older results").unwrap();
+    }
+    folder.fails("train --input nan.npy --dim-out 4 --metrics-file metrics.jsonl", 3, &["NaN"]);
+    folder.fails("sweep --input nan.npy --dim-outs 4 --output sweep.jsonl", 3, &["NaN"]);
+    folder.fails("sweep --input nan.npy --dim-outs 4 --output sweep.json --output-format json", 3, &["NaN"]);
+    for output in ["z.npy", "z.npz", "z.parquet"] {
+        folder.fails(&format!("compress --input nan.npy --output {output}"), 3, &["NaN"]);
+    }
+    // Nor does a failing run leave files that were not there.
+    folder.fails("train --input nan.npy --dim-out 4 --metrics-file new.jsonl --model new.npz", 3, &["NaN"]);
+    folder.fails("sweep --input nan.npy --dim-outs 4 --output new.jsonl", 3, &["NaN"]);
+}
+
+#[test]
+fn a_demanded_gpu_that_is_missing_is_an_error() {
+    if !cfg!(target_os = "linux") {
+        return; // Elsewhere the driver cannot be hidden.
+    }
+    let folder = Folder::with_model();
+    for command in [TRAIN, "eval --input x.npy", "sweep --input x.npy --dim-outs 4", "compress --input x.npy --output z.npy"] {
+        folder.fails(&format!("{command} --device gpu"), 4, &["GPU", "--device cpu"]);
+    }
+}
+
+#[test]
+fn without_input_and_hub_the_ways_out_are_named() {
+    let folder = Folder::with_model();
+    let parts = ["huggingface", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "--input", "examples/data/wordnet_minilm_384_sample.parquet"];
+    for command in ["train", "eval", "sweep", "compress --output z.npy"] {
+        folder.fails(command, 5, &parts);
+    }
+}
+
+/// Writes a changed copy of the model to `bad.npz`.
+fn change_model(folder: &Folder, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) {
+    let mut zip = ZipArchive::new(Cursor::new(std::fs::read(folder.path(MODEL)).unwrap())).unwrap();
+    let mut entries = BTreeMap::new();
+    for i in 0..zip.len() {
+        let mut entry = zip.by_index(i).unwrap();
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes).unwrap();
+        entries.insert(entry.name().unwrap().into_owned(), bytes);
+    }
+    change(&mut entries);
+    let mut zip = ZipWriter::new(std::fs::File::create(folder.path("bad.npz")).unwrap());
+    for (name, bytes) in entries {
+        zip.start_file(name, SimpleFileOptions::default()).unwrap();
+        zip.write_all(&bytes).unwrap();
+    }
+    zip.finish().unwrap();
+}
+
+/// Replaces text in the meta block by text of the same length.
+fn change_meta(folder: &Folder, from: &str, to: &str) {
+    change_model(folder, |entries| {
+        let meta = entries.get_mut("meta.npy").unwrap();
+        let at = meta.windows(from.len()).position(|part| part == from.as_bytes()).expect(from);
+        meta[at..][..from.len()].copy_from_slice(to.as_bytes());
+    });
+}
+
+#[test]
+fn bad_models_are_refused() {
+    let folder = Folder::with_model();
+    let refused = |part: &str| {
+        folder.fails("eval --input x.npy --model bad.npz", 3, &["bad.npz", part]);
+        folder.fails("compress --input x.npy --model bad.npz --output z.npy", 3, &["bad.npz", part]);
+    };
+    change_model(&folder, |_| ());
+    folder.succeeds("eval --input x.npy --model bad.npz");
+    for (from, to, part) in [
+        ("\"dim_out\":4", "\"dim_out\":5", "contradicts itself"),
+        ("\"dim_in\":16", "\"dim_in\":17", "contradicts itself"),
+        ("\"schema_version\":1", "\"schema_version\":9", "schema version 9"),
+        ("\"student_metric\":\"", "\"student_metric\":!", "meta"),
+        ("\"k\":", "\"q\":", "meta"),
+    ] {
+        change_meta(&folder, from, to);
+        refused(part);
+    }
+    for array in ["weight.npy", "bias.npy"] {
+        change_model(&folder, |entries| {
+            let bytes = entries.get_mut(array).unwrap();
+            let last = bytes.len() - 4;
+            bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+        });
+        refused("not finite");
+    }
+    for array in ["meta.npy", "weight.npy", "bias.npy"] {
+        change_model(&folder, |entries| drop(entries.remove(array)));
+        refused(array.trim_end_matches(".npy"));
+    }
+    std::fs::write(folder.path("bad.npz"), "no model").unwrap();
+    refused("not a model");
+    std::fs::copy(folder.path("x.npy"), folder.path("bad.npz")).unwrap();
+    refused("not a model");
+}
+
+#[test]
+fn damaged_models_are_refused_wherever_the_damage_is() {
+    let folder = Folder::with_model();
+    let good = std::fs::read(folder.path(MODEL)).unwrap();
+    let bad = folder.path("bad.npz");
+    for part in 0..64 {
+        std::fs::write(&bad, &good[..good.len() * part / 64]).unwrap();
+        let error = Compressor::load(&bad).expect_err("a part of a model");
+        assert_eq!(error.exit_code(), 3, "cut at {part}/64: {error}");
+    }
+    let model = folder.model(MODEL);
+    for at in (0..good.len()).step_by(7) {
+        let mut flipped = good.clone();
+        flipped[at] ^= 0x10;
+        std::fs::write(&bad, flipped).unwrap();
+        // A flip in what zip does not check, such as a date, changes nothing.
+        match Compressor::load(&bad) {
+            Ok(loaded) => assert!(loaded == model, "byte {at} changed the model unnoticed"),
+            Err(error) => assert_eq!(error.exit_code(), 3, "byte {at}: {error}"),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Flags: help, and what cannot work.
+
+use super::*;
+
+const COMMANDS: [&str; 5] = ["train", "eval", "sweep", "compress", "e2e_small"];
+
+#[test]
+fn help_ends_with_the_exit_codes() {
+    let codes = "Exit codes: 0 ok, 1 bug, 2 usage, 3 bad data or model, 4 device or memory, 5 input/output";
+    for command in COMMANDS {
+        for flag in ["-h", "--help"] {
+            let run = Folder::empty().succeeds(&format!("{command} {flag}"));
+            let text = run.stdout.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.ends_with(codes) && run.stderr.is_empty(), "{command}: {run}");
+        }
+    }
+}
+
+#[test]
+fn commands_share_their_flags() {
+    let flags = |command: &str| -> Vec<String> {
+        let help = Folder::empty().succeeds(&format!("{command} --help")).stdout;
+        let flags = help.lines().map(str::trim).filter(|line| line.starts_with('-')).map(str::to_owned);
+        flags.filter(|flag| !flag.starts_with("--dim-out")).collect()
+    };
+    let train = flags("train");
+    for own in ["--model <FILE>", "--metrics-file <FILE.jsonl>", "--list-devices"] {
+        assert!(train.iter().any(|flag| flag == own), "no {own} in {train:?}");
+    }
+    let sweep = flags("sweep");
+    let missing: Vec<_> = train.iter().filter(|flag| !sweep.contains(flag)).collect();
+    assert_eq!(missing, ["--model <FILE>", "--metrics-file <FILE.jsonl>", "--list-devices"], "training flags of sweep");
+    let source: Vec<_> = train.iter().filter(|flag| flag.starts_with("--hf") || flag.starts_with("--input")).collect();
+    for command in ["eval", "compress"] {
+        let there = flags(command);
+        assert!(source.iter().all(|flag| there.contains(flag)), "{command} has {there:?}");
+    }
+}
+
+#[test]
+fn every_command_prints_its_version() {
+    for command in COMMANDS {
+        let run = Folder::empty().succeeds(&format!("{command} --version"));
+        assert!(run.stdout.trim_end().ends_with(env!("CARGO_PKG_VERSION")), "{run}");
+    }
+}
+
+#[test]
+fn devices_are_listed_one_a_line() {
+    let run = Folder::empty().succeeds("train --list-devices");
+    assert!(run.stdout.lines().last().is_some_and(|line| line.starts_with("cpu")), "{run}");
+}
+
+#[test]
+fn flags_that_cannot_work_are_named() {
+    let folder = Folder::with_model();
+    for (command, part) in [
+        ("train --frobnicate", "--frobnicate"),
+        ("train --device tpu", "--device"),
+        ("train --input x.npy --k 0", "--k must be from 1 to 1024"),
+        ("train --input x.npy --k 1025", "--k must be from 1 to 1024"),
+        ("train --input x.npy --k five", "--k"),
+        ("train --input x.npy --dim-out 0", "--dim-out"),
+        ("train --input x.npy --dim-out 16", "--dim-out must be below the data's 16"),
+        ("train --input x.npy --dim-out 17", "--dim-out must be below the data's 16"),
+        ("train --input x.npy --batch-size 0", "--batch-size"),
+        ("train --input x.npy --lr 0", "--lr"),
+        ("train --input x.npy --lr nan", "--lr"),
+        ("train --input x.npy --tau 0", "--tau"),
+        ("train --input x.npy --tau inf", "--tau"),
+        ("train --input x.npy --tau hot", "--tau"),
+        ("train --input x.npy --lambda-list 0", "--lambda-list"),
+        ("train --input x.npy --lambda-list=-1", "--lambda-list"),
+        ("train --input x.npy --lambda-hard nan", "--lambda-hard"),
+        ("train --input x.npy --dim-out 4 --lambda-hard 1 --k 20 --hard-neg-l 20", "--hard-neg-l"),
+        ("train --input x.npy --dim-out 4 --lambda-hard 1 --hard-neg-l 1025", "--hard-neg-l"),
+        ("train --input x.npy --dim-out 4 --lambda-hard 1 --hard-neg-per-anchor 0", "--hard-neg-per-anchor"),
+        ("train --input x.npy --init zeros", "--init"),
+        ("sweep --input x.npy --dim-outs 4,16", "must be below the data's 16"),
+        ("sweep --input x.npy --dim-outs 4,0", "must be at least 1"),
+        ("sweep --input x.npy --dim-outs 4,many", "--dim-outs"),
+        ("sweep --input x.npy --output-format csv", "--output-format"),
+        ("eval --input x.npy --k 0", "--k"),
+        ("eval --input x.npy --database val", "--database"),
+        ("compress --input x.npy", "--output"),
+        ("compress --input x.npy --output z.csv", "z.csv"),
+    ] {
+        folder.fails(command, 2, &[part]);
+    }
+}
