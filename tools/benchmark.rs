@@ -54,9 +54,9 @@ fn main() -> ExitCode {
     cli::main(run)
 }
 
-fn run(args: Args) -> Result<()> {
+fn run(args: &Args) -> Result<()> {
     let Args { model, data, device, k } = args;
-    let compressor = Compressor::load(&model)?;
+    let compressor = Compressor::load(model)?;
     let k = k.unwrap_or(compressor.meta.k);
     cli::check_k(k)?;
     let embeddings = data.read(MAX_ITEMS)?;
@@ -71,6 +71,6 @@ fn run(args: Args) -> Result<()> {
     if std::io::stderr().is_terminal() {
         eprint!("{}", record.table());
     }
-    let meta = Meta { model: &model, record: &record.meta };
+    let meta = Meta { model, record: &record.meta };
     cli::print_json(&Output { metrics: &record.metrics, meta })
 }
