@@ -17,6 +17,8 @@ use embedding_compressor::model::Compressor;
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[path = "../common/npy.rs"]
+mod npy;
 #[path = "../common/rows.rs"]
 mod rows;
 
@@ -67,7 +69,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, values: &[f32], dim: usize) {
-        rows::write_npy(&self.path(name), values, dim);
+        npy::write_npy(&self.path(name), values, dim);
     }
 
     fn text(&self, name: &str) -> String {

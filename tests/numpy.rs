@@ -1,0 +1,93 @@
+//! The README's lines for Python: numpy reads a model, compresses with it, and gets the recall that `eval` printed.
+
+use std::path::Path;
+use std::process::{Command, ExitCode, Output};
+
+use embedding_compressor::data::{AtomicFile, Embeddings, Source};
+use embedding_compressor::metric::Metric;
+use embedding_compressor::model::Compressor;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use serde_json::Value;
+
+#[path = "common/npy.rs"]
+mod npy;
+
+/// How the lines begin in the README.
+const BEGIN: &str = "```python\nimport json, numpy as np\n";
+
+/// The README's lines are given float32 rows `x`, and leave `meta` and `z`. Teacher and student rank all rows, ties by row.
+const CHECK: &str = r#"
+file = np.load("z.npy", allow_pickle=False)
+assert file.dtype == np.float32 and file.shape == z.shape, (file.dtype, file.shape)
+
+k, test = meta["k"], np.array(meta["test_indices"])
+def neighbours(v):
+    scores = v[test] @ v.T
+    scores[np.arange(len(test)), test] = -np.inf
+    return np.argsort(-scores, axis=1, kind="stable")[:, :k]
+recall = lambda v: np.mean([len(set(a) & set(b)) / k for a, b in zip(neighbours(x), neighbours(v))])
+print(json.dumps({"difference": float(np.abs(z - file).max()), "recall": recall(z), "recall_of_file": recall(file)}))
+"#;
+
+fn main() -> ExitCode {
+    let trials = [Metric::Cosine, Metric::Dot].map(|metric| {
+        let name = format!("the readme's lines compress as the command does::{}", metric.name());
+        Trial::ignorable_test(name, move || with_numpy(metric))
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+}
+
+fn with_numpy(metric: Metric) -> Result<Completion, Failed> {
+    let found = python("import numpy", Path::new(".")).is_ok_and(|output| output.status.success());
+    match (found, std::env::var_os("EMBEDDING_COMPRESSOR_REQUIRE_NUMPY")) {
+        (true, _) => compare(metric).map(|()| Completion::Completed),
+        (false, Some(_)) => Err("python3 with numpy is required, and there is none".into()),
+        (false, None) => Ok(Completion::ignored_with("there is no python3 with numpy")),
+    }
+}
+
+fn python(script: &str, folder: &Path) -> std::io::Result<Output> {
+    Command::new("python3").args(["-c", script]).current_dir(folder).output()
+}
+
+fn compare(metric: Metric) -> Result<(), Failed> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir()?;
+    let sample = root.join("examples/data/wordnet_minilm_384_sample.parquet");
+    let rows = Embeddings::read(&Source { input: vec![sample], ..Source::default() }, 1000)?;
+    // Lengths must not matter.
+    let values: Vec<f32> =
+        rows.values.chunks(rows.dim).zip(1..).flat_map(|(row, i)| row.iter().map(move |x| x * i as f32)).collect();
+    npy::write_npy(&folder.path().join("x.npy"), &values, rows.dim);
+    let run = |program: &str, flags: &str| -> Result<Vec<u8>, Failed> {
+        let flags = flags.split_whitespace().chain(["--input", "x.npy", "--device", "cpu"]);
+        let output = Command::new(program).args(flags).current_dir(folder.path()).output()?;
+        output.status.success().then_some(output.stdout).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into())
+    };
+    run(env!("CARGO_BIN_EXE_train"), "--dim-out 16 --k 20 --epochs 3")?;
+    let model = folder.path().join("compressor_model.npz");
+    let mut compressor = Compressor::load(&model)?;
+    compressor.map.metric = metric;
+    // The start has none, and it may be the best epoch.
+    compressor.map.bias.iter_mut().zip(1u8..).for_each(|(b, i)| *b += 0.01 * f32::from(i));
+    compressor.meta.student_metric = metric;
+    compressor.save(AtomicFile::create(&model)?)?;
+    run(env!("CARGO_BIN_EXE_compress"), "--output z.npy")?;
+    let record: Value = serde_json::from_slice(&run(env!("CARGO_BIN_EXE_eval"), "")?)?;
+
+    let readme = std::fs::read_to_string(root.join("README.md"))?.replace("\r\n", "\n");
+    let (_, lines) = readme.split_once(BEGIN).ok_or("README.md has no lines for numpy")?;
+    let (lines, _) = lines.split_once("```").ok_or("README.md does not end its lines for numpy")?;
+    let script = format!("import json, numpy as np\nx = np.load('x.npy')\n{lines}{CHECK}");
+    let output = python(&script, folder.path())?;
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let result: Value = serde_json::from_slice(&output.stdout)?;
+
+    let number = |value: &Value| value.as_f64().expect("a number");
+    assert!(number(&result["difference"]) <= 1e-5, "numpy's vectors and the command's: {result}");
+    let expected = number(&record["metrics"]["recall@k"]);
+    for recall in ["recall", "recall_of_file"] {
+        assert!((number(&result[recall]) - expected).abs() <= 1e-3, "eval printed {expected}, numpy finds {result}");
+    }
+    Ok(())
+}

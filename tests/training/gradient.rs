@@ -1,0 +1,95 @@
+//! What a training step takes for the gradient of its loss, against central differences of that loss on the f64 oracle.
+
+use embedding_compressor::backend::{Oracle, Program};
+use embedding_compressor::config::TrainConfig;
+use embedding_compressor::metric::{Metric, normalize_rows};
+use embedding_compressor::model::Map;
+use embedding_compressor::objective::{Objective, Shape, Temperatures};
+use embedding_compressor::plan::{Limits, Node, Role};
+use embedding_compressor::tensor::{DType, Tensor};
+use libtest_mimic::Trial;
+
+use crate::rows::cloud;
+
+const ROWS: usize = 12;
+const DIM: usize = 6;
+const DIM_OUT: usize = 3;
+const ANCHORS: [u32; 4] = [3, 0, 11, 7];
+const STEP: f64 = 1e-5;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for metric in [Metric::Cosine, Metric::Dot] {
+        for (weights, lambda_list, lambda_hard) in [("list", 1.0, 0.0), ("hard", 0.0, 1.0), ("both", 1.0, 0.5)] {
+            for candidates in [12, 9] {
+                let name = format!("gradient of the loss::{}, {weights}, {candidates} candidates", metric.name());
+                let config = TrainConfig {
+                    k: 3,
+                    lambda_list,
+                    lambda_hard,
+                    hard_neg_l: 8,
+                    hard_neg_per_anchor: 2,
+                    ..TrainConfig::default()
+                };
+                trials.push(Trial::test(name, move || {
+                    differentiate(metric, &config, candidates);
+                    Ok(())
+                }));
+            }
+        }
+    }
+    trials
+}
+
+fn differentiate(metric: Metric, config: &TrainConfig, candidates: u32) {
+    let shape = Shape { known: ROWS as u32, train: ROWS as u32, steps: 1, batch: ANCHORS.len() as u32, candidates };
+    let start = Map::linear(DIM, metric, cloud(DIM_OUT, DIM, 2));
+    let temperatures = Temperatures { teacher: 0.2, student: 0.3 };
+    let (plan, objective) = Objective::record(Limits::NONE, &shape, config, &start, temperatures);
+    let inputs = plan.tensors().iter().filter(|t| t.role == Role::Input && t.tensor.dtype == DType::F32);
+    let rows: Vec<Tensor> = inputs.map(|t| t.tensor).filter(|t| *t != objective.schedule).collect();
+    let parameters = parameters(&plan.routines().concat());
+    let mut program = Oracle::new().compile_host(plan).expect("the plan is small");
+
+    let mut known = cloud(ROWS, DIM, 1);
+    normalize_rows(&mut known, DIM);
+    let candidates: Vec<u32> = (0..ROWS as u32).rev().take(candidates as usize).collect();
+    let device: &mut dyn Program = &mut program;
+    rows.iter().for_each(|rows| device.write(*rows, &known[..]).unwrap());
+    device.write(objective.anchors, &ANCHORS[..]).unwrap();
+    device.write(objective.candidates, &candidates[..]).unwrap();
+    // With a rate of zero the parameters stay as they are.
+    device.write(objective.schedule, &[0.0, 10.0, 1000.0][..]).unwrap();
+    for (value, seed) in parameters.iter().map(|[_, value]| value).zip(10..) {
+        device.write(*value, &cloud(value.rows() as usize, value.cols() as usize, seed)[..]).unwrap();
+    }
+    assert!(parameters.len() >= 3, "weight, bias, temperature");
+    program.run(objective.step, 0..1).unwrap();
+    let gradients: Vec<Vec<f64>> = parameters.iter().map(|[gradient, _]| program.read_real(*gradient)).collect();
+    let largest = gradients.iter().flatten().fold(0.0, |largest: f64, x| largest.max(x.abs()));
+    assert!(largest > 1e-3, "there is something to learn");
+
+    for ([_, parameter], gradient) in parameters.iter().zip(gradients) {
+        let values = program.read_real(*parameter);
+        assert!(gradient.iter().any(|x| x.abs() > 1e-6 * largest) || metric == Metric::Dot, "{parameter} does not matter");
+        for (at, claimed) in gradient.into_iter().enumerate() {
+            let mut loss = |change: f64| {
+                let mut varied = values.clone();
+                varied[at] += change;
+                program.write_real(*parameter, &varied);
+                program.run(objective.step, 0..1).unwrap();
+                program.read_real(objective.losses)[0]
+            };
+            let measured = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
+            // NaN does not agree.
+            let agrees = (claimed - measured).abs() <= 1e-6 * largest;
+            assert!(agrees, "d loss/d {parameter}, element {at}: {claimed} claimed, {measured} measured");
+        }
+        program.write_real(*parameter, &values);
+    }
+}
+
+/// Gradient and value of whatever the optimiser updates.
+fn parameters(nodes: &[Node]) -> Vec<[Tensor; 2]> {
+    nodes.iter().filter(|node| node.op.name() == "adamw").map(|node| [node.inputs[0], node.outputs[0]]).collect()
+}

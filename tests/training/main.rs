@@ -1,0 +1,28 @@
+//! Training and what it stands on: the gradient of the whole loss, exact search, principal axes, and runs from start to end.
+
+mod gradient;
+mod runs;
+mod search;
+mod spectral;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+#[path = "../common/gpu.rs"]
+mod gpu;
+#[path = "../common/rows.rs"]
+mod rows;
+
+/// A test that panics where it fails.
+fn test(name: &str, run: fn()) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok(())
+    })
+}
+
+fn main() -> ExitCode {
+    let trials = [gradient::trials(), search::trials(), spectral::trials(), runs::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
