@@ -84,7 +84,7 @@ pub struct TrainConfig {
     pub hidden: usize,
     /// Share of the hidden units that a training step leaves out
     #[arg(long, default_value_t = Self::default().dropout, value_name = "RATE")]
-    pub dropout: f32,
+    pub dropout: f64,
     /// Neighbours whose ranking is to survive; validation picks the epoch by recall@k
     #[arg(long, default_value_t = Self::default().k, value_name = "N")]
     pub k: usize,
@@ -102,10 +102,10 @@ pub struct TrainConfig {
     pub tau: Tau,
     /// Weight of the listwise KL divergence
     #[arg(long, default_value_t = Self::default().lambda_list, value_name = "WEIGHT")]
-    pub lambda_list: f32,
+    pub lambda_list: f64,
     /// Weight of the hard-negative margin; 0 leaves it out
     #[arg(long, default_value_t = Self::default().lambda_hard, value_name = "WEIGHT")]
-    pub lambda_hard: f32,
+    pub lambda_hard: f64,
     /// Hard negatives come from the teacher's top L
     #[arg(long, default_value_t = Self::default().hard_neg_l, value_name = "L")]
     pub hard_neg_l: usize,
@@ -156,7 +156,7 @@ impl TrainConfig {
     /// # Errors
     /// [`Error::Usage`] naming the flag.
     pub fn validate(&self) -> Result<()> {
-        let weight = |x: f32| x.is_finite() && x >= 0.0;
+        let weight = |x: f64| x.is_finite() && x >= 0.0;
         require(self.dim_out >= 1, "--dim-out", "must be at least 1")?;
         require((1..=MAX_K).contains(&self.k), "--k", format!("must be from 1 to {MAX_K}"))?;
         require((0.0..1.0).contains(&self.dropout), "--dropout", "must be at least 0 and below 1")?;

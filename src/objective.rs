@@ -76,7 +76,7 @@ impl Objective {
             network: Network::new(&mut plan, start),
             log_inverse_temperature: plan.state("log inverse temperature", [1, 1]),
             losses: plan.state("losses", [shape.steps, 1]),
-            dropout: Dropout { seeds: plan.indices("dropout seeds", [shape.steps, 1]), rate: config.dropout },
+            dropout: Dropout { seeds: plan.indices("dropout seeds", [shape.steps, 1]), rate: config.dropout as f32 },
             step: plan.routine(),
         };
         this.record_step(&mut plan, shape, config, start, temperatures);
@@ -127,7 +127,7 @@ impl Objective {
         loss: ListLoss,
     ) {
         let teacher_inverse_temperature = 1.0 / teacher_temperature;
-        let weight = config.lambda_list / shape.batch as f32;
+        let weight = config.lambda_list as f32 / shape.batch as f32;
         let list = listwise_kl::Config { teacher_inverse_temperature, weight };
         listwise_kl(plan, teacher, student, self.log_inverse_temperature, self.anchors, self.candidates, loss, list);
         if config.lambda_hard == 0.0 {
@@ -143,7 +143,7 @@ impl Objective {
         let columns = top_k::Columns::List(self.candidates);
         let search = top_k::Config { columns, excluded: Some(self.anchors), carry_from: u32::MAX };
         top_k::top_k(plan, teacher, pool_scores, pool, search);
-        let weight = config.lambda_hard / shape.batch as f32;
+        let weight = config.lambda_hard as f32 / shape.batch as f32;
         let hard = hard_negative::Config { positives, negatives: per_anchor, teacher_inverse_temperature, weight };
         hard_negative(plan, teacher, student, pool, self.log_inverse_temperature, loss, hard);
     }

@@ -30,17 +30,17 @@ print(json.dumps({"difference": float(np.abs(z - file).max()), "recall": recall(
 "#;
 
 fn main() -> ExitCode {
-    let trials = [Metric::Cosine, Metric::Dot].map(|metric| {
-        let name = format!("the readme's lines compress as the command does::{}", metric.name());
-        Trial::ignorable_test(name, move || with_numpy(metric))
+    let trials = [(Metric::Cosine, 0), (Metric::Dot, 0), (Metric::Cosine, 24), (Metric::Dot, 24)].map(|(metric, hidden)| {
+        let name = format!("the readme's lines compress as the command does::{}, {hidden} hidden", metric.name());
+        Trial::ignorable_test(name, move || with_numpy(metric, hidden))
     });
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
 }
 
-fn with_numpy(metric: Metric) -> Result<Completion, Failed> {
+fn with_numpy(metric: Metric, hidden: usize) -> Result<Completion, Failed> {
     let found = python("import numpy", Path::new(".")).is_ok_and(|output| output.status.success());
     match (found, std::env::var_os("EMBEDDING_COMPRESSOR_REQUIRE_NUMPY")) {
-        (true, _) => compare(metric).map(|()| Completion::Completed),
+        (true, _) => compare(metric, hidden).map(|()| Completion::Completed),
         (false, Some(_)) => Err("python3 with numpy is required, and there is none".into()),
         (false, None) => Ok(Completion::ignored_with("there is no python3 with numpy")),
     }
@@ -50,7 +50,7 @@ fn python(script: &str, folder: &Path) -> std::io::Result<Output> {
     Command::new("python3").args(["-c", script]).current_dir(folder).output()
 }
 
-fn compare(metric: Metric) -> Result<(), Failed> {
+fn compare(metric: Metric, hidden: usize) -> Result<(), Failed> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir()?;
     let sample = root.join("examples/data/wordnet_minilm_384_sample.parquet");
@@ -64,12 +64,15 @@ fn compare(metric: Metric) -> Result<(), Failed> {
         let output = Command::new(program).args(flags).current_dir(folder.path()).output()?;
         output.status.success().then_some(output.stdout).ok_or_else(|| String::from_utf8_lossy(&output.stderr).into())
     };
-    run(env!("CARGO_BIN_EXE_train"), "--dim-out 16 --k 20 --epochs 3")?;
+    run(env!("CARGO_BIN_EXE_train"), &format!("--dim-out 16 --k 20 --epochs 3 --hidden {hidden}"))?;
     let model = folder.path().join("compressor_model.npz");
     let mut compressor = Compressor::load(&model)?;
     compressor.map.metric = metric;
     // The start has none, and it may be the best epoch.
     compressor.map.bias.iter_mut().zip(1u8..).for_each(|(b, i)| *b += 0.01 * f32::from(i));
+    if let Some(hidden) = &mut compressor.map.hidden {
+        hidden.output.iter_mut().zip(1u16..).for_each(|(c, i)| *c += 0.05 * (f32::from(i)).sin());
+    }
     compressor.meta.student_metric = metric;
     compressor.save(AtomicFile::create(&model)?)?;
     run(env!("CARGO_BIN_EXE_compress"), "--output z.npy")?;

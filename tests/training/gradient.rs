@@ -3,7 +3,7 @@
 use embedding_compressor::backend::{Oracle, Program};
 use embedding_compressor::config::TrainConfig;
 use embedding_compressor::metric::{Metric, normalize_rows};
-use embedding_compressor::model::Map;
+use embedding_compressor::model::{Hidden, Map};
 use embedding_compressor::objective::{Objective, Shape, Temperatures};
 use embedding_compressor::plan::{Limits, Node, Role};
 use embedding_compressor::tensor::{DType, Tensor};
@@ -21,10 +21,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for metric in [Metric::Cosine, Metric::Dot] {
         for (weights, lambda_list, lambda_hard) in [("list", 1.0, 0.0), ("hard", 0.0, 1.0), ("both", 1.0, 0.5)] {
-            for candidates in [12, 9] {
-                let name = format!("gradient of the loss::{}, {weights}, {candidates} candidates", metric.name());
+            for (candidates, hidden) in [(12, 0), (9, 0), (12, 5), (9, 5)] {
+                let name =
+                    format!("gradient of the loss::{}, {weights}, {candidates} candidates, {hidden} hidden", metric.name());
                 let config = TrainConfig {
                     k: 3,
+                    hidden,
+                    dropout: 0.2,
                     lambda_list,
                     lambda_hard,
                     hard_neg_l: 8,
@@ -42,8 +45,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn differentiate(metric: Metric, config: &TrainConfig, candidates: u32) {
-    let shape = Shape { known: ROWS as u32, train: ROWS as u32, steps: 1, batch: ANCHORS.len() as u32, candidates };
-    let start = Map::linear(DIM, metric, cloud(DIM_OUT, DIM, 2));
+    let shape = Shape { rows: ROWS as u32, steps: 1, batch: ANCHORS.len() as u32, candidates };
+    let mut start = Map::linear(DIM, metric, cloud(DIM_OUT, DIM, 2));
+    if config.hidden > 0 {
+        let width = config.hidden;
+        start.hidden = Some(Hidden { weight: cloud(width, DIM, 3), bias: vec![0.0; width], output: cloud(DIM_OUT, width, 4) });
+    }
     let temperatures = Temperatures { teacher: 0.2, student: 0.3 };
     let (plan, objective) = Objective::record(Limits::NONE, &shape, config, &start, temperatures);
     let inputs = plan.tensors().iter().filter(|t| t.role == Role::Input && t.tensor.dtype == DType::F32);
