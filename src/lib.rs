@@ -32,18 +32,19 @@
 //!
 //! ```text
 //! tools/*.rs                            the commands: parse, call, print          (cli: what they share)
-//! evaluate                              a map against the baselines on test rows: the records of eval and sweep
+//! evaluate, benchmark                   a map against the baselines on test rows; how fast it is: the records of commands
 //! train                                 the only training loop
 //! objective, network                    what a step computes, as calls of ops     (candidates, schedule: what changes by step)
 //! corpus                                data that is split, normalised, searched and decomposed once
 //! baselines                             maps without training, and the best of them to start from
 //! model                                 the map, its file, applying it in blocks
 //! eval, spectral, search                metrics of rankings; PCA and SVD; exact neighbours
+//! roofline                              times of ops beside the roofs of their device
 //! config                                hyper-parameters, their defaults and limits
 //! ops                                   the table of ops; each is one file and its shaders
 //! backend                               where plans run: Gpu, Cpu, Oracle (f64, for tests); alone in naming wgpu
 //! op, case, plan, tensor                what an op is, and its test cases; recorded computations; handles
-//! data, metric, random, error           files and the hub; similarities; draws; the error type
+//! data, metric, random, simd, error     files and the hub; similarities; draws; exp in vectors; the error type
 //! ```
 //!
 //! `ops` and `backend` do not know each other, and ops do not name each other: both see only `op`, `plan` and `tensor`.
