@@ -16,6 +16,10 @@ use crate::ops::normalize_backward::normalize_backward;
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
+/// Rate of the hidden layer's first weights, beside that of all others. They start at random and have to find directions, where
+/// W starts in a good place: 10 gave recall@10 .540 where 1 gave .526, 3 .537 and 30 .534 (WordNet 5,000 -> 32, 1,024 units).
+const HIDDEN_RATE: f32 = 10.0;
+
 /// The tensors of a [`Map`] on a plan.
 pub struct Network {
     weight: Tensor,
@@ -167,7 +171,7 @@ impl Trainable {
         adamw(plan, schedule, self.weight, scale, 0.0);
         adamw(plan, schedule, self.bias, scale, 0.0);
         if let (Some([weight, bias, output]), Some(hidden)) = (self.hidden, &start.hidden) {
-            let hidden_scale = root_mean_square(&hidden.weight);
+            let hidden_scale = HIDDEN_RATE * root_mean_square(&hidden.weight);
             adamw(plan, schedule, weight, hidden_scale, 0.0);
             adamw(plan, schedule, bias, 1.0, 0.0);
             // C starts at zero; h is about 1, as W x is of the size of W.
