@@ -189,5 +189,5 @@ impl TrainConfig {
 }
 
 fn require(holds: bool, flag: &str, rule: impl fmt::Display) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::usage(format!("{flag} {rule}"))) }
+    if holds { Ok(()) } else { Err(Error::usage(format!("{flag} {rule}")).hint("--help explains every flag")) }
 }

@@ -92,7 +92,7 @@ fn split(args: &Args, compressor: &Compressor, embeddings: &Embeddings) -> Resul
         return Ok((meta.split.clone().into(), "model"));
     }
     if args.queries == 0 {
-        return Err(Error::usage("--queries must be at least 1"));
+        return Err(Error::usage("--queries must be at least 1").hint("--help explains every flag"));
     }
     eprintln!("split   not the model's {} rows: every row is new, queries are sampled", meta.data.rows);
     Ok((split_of_new_rows(embeddings.rows, args.queries, args.seed), "new"))

@@ -79,7 +79,11 @@ fn run(args: &Args) -> Result<()> {
     let embeddings = args.data.read(cli::MAX_ITEMS)?;
     configs.iter().try_for_each(|config| config.validate_for(embeddings.dim))?;
     let backend = args.device.open()?;
-    let widest = configs.iter().map(|c| c.dim_out).max().ok_or_else(|| Error::usage("--dim-outs names no dimension"))?;
+    let widest = configs
+        .iter()
+        .map(|c| c.dim_out)
+        .max()
+        .ok_or_else(|| Error::usage("--dim-outs names no dimension").hint("--help explains every flag"))?;
     let corpus = Corpus::new(&*backend, &embeddings, Split::new(embeddings.rows, SPLIT_SEED), args.config.k, widest)?;
     let evaluator = Evaluator::new(&corpus, &embeddings, args.database)?;
     for config in configs {

@@ -41,9 +41,9 @@ pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, 
         a_offset: 0,
         b_offset: 0,
         c_offset: 0,
-        a_stride: a.rows() * a.cols(),
-        b_stride: b.rows() * b.cols(),
-        c_stride: m * n,
+        a_stride: stride(a),
+        b_stride: stride(b),
+        c_stride: stride(c),
         batch,
         accumulate: u32::from(write == Write::Add),
         alpha: 1.0,
@@ -80,6 +80,11 @@ pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, 
             plan.push::<Matmul>(params, &[o.left, w.tensor], &[o.right]);
         }
     }
+}
+
+/// Elements from a matrix of a batch to the next; a single matrix may have more elements than fit the number.
+fn stride(tensor: Tensor) -> u32 {
+    if tensor.shape.batch == 1 { 0 } else { tensor.rows() * tensor.cols() }
 }
 
 /// Rows that lie in one window of `left` and in one window of `right`.

@@ -173,6 +173,21 @@ fn bad_models_are_refused() {
 }
 
 #[test]
+fn bad_hidden_layers_are_refused() {
+    let folder = Folder::with_rows();
+    folder.succeeds("train --input x.npy --dim-out 4 --k 5 --epochs 1 --hidden 8");
+    let refused = |part: &str| folder.fails("compress --input x.npy --model bad.npz --output z.npy", 3, &["bad.npz", part]);
+    change_model(&folder, |_| ());
+    folder.succeeds("compress --input x.npy --model bad.npz --output good.npy");
+    change_meta(&folder, "\"hidden\":8,\"input", "\"hidden\":9,\"input");
+    refused("contradicts itself: hidden_weight");
+    for array in ["hidden_weight", "hidden_bias", "hidden_output"] {
+        change_model(&folder, |entries| drop(entries.remove(&format!("{array}.npy"))));
+        refused(array);
+    }
+}
+
+#[test]
 fn damaged_models_are_refused_wherever_the_damage_is() {
     let folder = Folder::with_model();
     let good = std::fs::read(folder.path(MODEL)).unwrap();

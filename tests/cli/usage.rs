@@ -2,7 +2,7 @@
 
 use super::*;
 
-const COMMANDS: [&str; 5] = ["train", "eval", "sweep", "compress", "e2e_small"];
+const COMMANDS: [&str; 6] = ["train", "eval", "sweep", "compress", "benchmark", "e2e_small"];
 
 #[test]
 fn help_ends_with_the_exit_codes() {
@@ -31,7 +31,7 @@ fn commands_share_their_flags() {
     let missing: Vec<_> = train.iter().filter(|flag| !sweep.contains(flag)).collect();
     assert_eq!(missing, ["--model <FILE>", "--metrics-file <FILE.jsonl>", "--list-devices"], "training flags of sweep");
     let source: Vec<_> = train.iter().filter(|flag| flag.starts_with("--hf") || flag.starts_with("--input")).collect();
-    for command in ["eval", "compress"] {
+    for command in ["eval", "compress", "benchmark"] {
         let there = flags(command);
         assert!(source.iter().all(|flag| there.contains(flag)), "{command} has {there:?}");
     }
@@ -64,6 +64,8 @@ fn flags_that_cannot_work_are_named() {
         ("train --input x.npy --dim-out 16", "--dim-out must be below the data's 16"),
         ("train --input x.npy --dim-out 17", "--dim-out must be below the data's 16"),
         ("train --input x.npy --batch-size 0", "--batch-size"),
+        ("train --input x.npy --dropout 1", "--dropout must be at least 0 and below 1"),
+        ("train --input x.npy --hidden=-1", "--hidden"),
         ("train --input x.npy --lr 0", "--lr"),
         ("train --input x.npy --lr nan", "--lr"),
         ("train --input x.npy --tau 0", "--tau"),
