@@ -36,7 +36,7 @@ fn run(args: &Args) -> Result<()> {
     let source = Source { input: vec![SAMPLE.into()], ..Source::default() };
     let embeddings = Embeddings::read(&source, 0)?;
     let backend = args.device.open()?;
-    let config = TrainConfig { dim_out: 32, ..TrainConfig::default() };
+    let config = TrainConfig { dim_out: 16, ..TrainConfig::default() };
     let split = Split::new(embeddings.rows, SPLIT_SEED);
     let corpus = Corpus::new(&*backend, &embeddings, split, config.k, config.dim_out)?;
     let mut reporter = Reporter::new(None);
