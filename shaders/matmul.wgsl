@@ -1,4 +1,4 @@
-// C (+)= alpha * A B for the layouts NN, NT and TN, batched along z. One workgroup makes a TILE x TILE tile of C, each thread
+// C (+)= A B for the layouts NN, NT and TN, batched along z. One workgroup makes a TILE x TILE tile of C, each thread
 // 4 x 4 of it. Both operands are staged in workgroup memory with the contraction index outermost, so that one inner loop
 // serves every layout: a block of 4 x 4 elements is loaded as four vectors and transposed in registers where needed.
 //
@@ -13,7 +13,6 @@ struct Params {
     a_stride: u32, b_stride: u32, c_stride: u32,
     batch: u32,
     accumulate: u32,
-    alpha: f32,
     a_by_k: u32, b_by_k: u32,
 }
 var<immediate> p: Params;
@@ -82,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 
 fn write_row(base: u32, row: u32, col: u32, value: vec4<f32>) {
     if (row < p.m && col < p.n) {
-        store_c(base + row * p.ldc, min(p.n - col, 4u), p.alpha * value, p.accumulate != 0u);
+        store_c(base + row * p.ldc, min(p.n - col, 4u), value, p.accumulate != 0u);
     }
 }
 

@@ -53,7 +53,7 @@ impl Batches {
 
     /// Candidates of a step: all rows while that is not more than batch, queue and random rows together.
     pub fn candidates(&self) -> usize {
-        self.rows.min(self.batch + self.queue_size + RANDOM_ROWS)
+        self.rows.min(self.queue_size.saturating_add(self.batch + RANDOM_ROWS))
     }
 
     /// Whether every training row is a candidate in every step.

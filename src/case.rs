@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::plan::{Limits, Plan, Routine};
-use crate::random::{normal, shuffle};
+use crate::random::normal;
 use crate::tensor::{DType, Shape, Tensor};
 
 /// Content of a tensor.
@@ -33,8 +33,6 @@ pub enum Fill {
     Exact(Vec<f32>),
     /// Uniform indices below a bound.
     Below(u32),
-    /// A random arrangement of 0..len.
-    Permutation,
     /// Exactly these.
     ExactIndices(Vec<u32>),
 }
@@ -98,7 +96,7 @@ impl Case {
     /// An input of the plan.
     pub fn input(&mut self, name: &'static str, shape: impl Into<Shape>, fill: Fill) -> Tensor {
         let tensor = match fill {
-            Fill::Below(_) | Fill::Permutation | Fill::ExactIndices(_) => self.plan.indices(name, shape),
+            Fill::Below(_) | Fill::ExactIndices(_) => self.plan.indices(name, shape),
             _ => self.plan.input(name, shape),
         };
         self.fill(tensor, fill);
@@ -140,11 +138,6 @@ impl Case {
             }
             Fill::Exact(values) => Values::F32(values),
             Fill::Below(bound) => Values::U32((0..len).map(|_| rng.random_range(0..bound)).collect()),
-            Fill::Permutation => {
-                let mut order: Vec<u32> = (0..len as u32).collect();
-                shuffle(&mut order, rng);
-                Values::U32(order)
-            }
             Fill::ExactIndices(values) => Values::U32(values),
         };
         let (count, dtype) = match &values {

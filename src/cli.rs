@@ -3,6 +3,7 @@
 mod json;
 pub mod progress;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::backend::{Backend, Cpu, DeviceChoice, adapters, choose};
@@ -115,4 +116,23 @@ pub fn print_line(line: &str) -> Result<()> {
 /// [`Error::Usage`].
 pub fn check_k(k: usize) -> Result<()> {
     TrainConfig { k, ..TrainConfig::default() }.validate()
+}
+
+/// Refuses an output that would replace one of the files that are read.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn refuse_overwriting(output: &Path, inputs: &[impl AsRef<Path>]) -> Result<()> {
+    let Ok(target) = output.canonicalize() else {
+        return Ok(());
+    };
+    for input in inputs.iter().map(AsRef::as_ref) {
+        let in_folder = input.is_dir() && input.canonicalize().is_ok_and(|folder| target.parent() == Some(&folder));
+        let matched = input.to_str().and_then(|pattern| glob::glob(pattern).ok()).into_iter().flatten().flatten();
+        let named = matched.chain([input.to_owned()]).any(|file| file.canonicalize().is_ok_and(|file| file == target));
+        if in_folder || named {
+            return Err(Error::usage("the output would replace an input").at(output.display()).hint("write to another file"));
+        }
+    }
+    Ok(())
 }

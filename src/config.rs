@@ -1,6 +1,7 @@
 //! Configuration: the hyper-parameters of training with their defaults, checked in one place.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,9 @@ use crate::ops::{hard_negative, top_k};
 
 /// Seed of the split into training, validation and test rows. Not a flag: every command and every run must see the same rows.
 pub const SPLIT_SEED: u64 = 42;
+
+/// Temperatures that leave logits and their exponentials within float32.
+const TAUS: RangeInclusive<f64> = 1e-6..=1e6;
 
 /// Temperature of the teacher's softmax over candidate similarities.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,8 +33,8 @@ impl FromStr for Tau {
         match s {
             "auto" => Ok(Self::Auto),
             _ => match s.parse() {
-                Ok(tau) if tau > 0.0 && f64::is_finite(tau) => Ok(Self::Absolute(tau)),
-                _ => Err("expected a positive number or \"auto\"".to_owned()),
+                Ok(tau) if TAUS.contains(&tau) => Ok(Self::Absolute(tau)),
+                _ => Err(format!("expected a number from {:e} to {:e}, or \"auto\"", TAUS.start(), TAUS.end())),
             },
         }
     }
@@ -147,6 +151,8 @@ impl Default for TrainConfig {
 
 /// Most neighbours that selection on the device supports.
 pub const MAX_K: usize = top_k::MAX_K as usize;
+/// Longest pool of hard negatives, positives included.
+pub const MAX_POOL: usize = if hard_negative::MAX_POOL < top_k::MAX_K { hard_negative::MAX_POOL as usize } else { MAX_K };
 /// Most hard negatives of an anchor.
 pub const MAX_NEGATIVES: usize = hard_negative::MAX_NEGATIVES as usize;
 
@@ -172,8 +178,8 @@ impl TrainConfig {
                 "--hard-neg-per-anchor",
                 format!("must be from 1 to {MAX_NEGATIVES}"),
             )?;
-            let rule = format!("must be at least --k + --hard-neg-per-anchor = {} and at most {MAX_K}", self.k + negatives);
-            require((self.k + negatives..=MAX_K).contains(&length), "--hard-neg-l", rule)?;
+            let rule = format!("must be at least --k + --hard-neg-per-anchor = {} and at most {MAX_POOL}", self.k + negatives);
+            require((self.k + negatives..=MAX_POOL).contains(&length), "--hard-neg-l", rule)?;
         }
         Ok(())
     }

@@ -135,7 +135,9 @@ fn ndcg(teacher: &[u32], student: &[u32]) -> f64 {
     let discounted = |rank: usize, gain: usize| gain as f64 / (rank as f64 + 2.0).log2();
     let gains: std::collections::HashMap<_, _> = teacher.iter().enumerate().map(|(rank, id)| (id, k - rank)).collect();
     let ideal: f64 = (0..k).map(|rank| discounted(rank, k - rank)).sum();
-    let found: f64 = student.iter().enumerate().filter_map(|(rank, id)| gains.get(id).map(|gain| discounted(rank, *gain))).sum();
+    let gained = student.iter().enumerate().filter_map(|(rank, id)| gains.get(id).map(|gain| discounted(rank, *gain)));
+    // A sum of nothing would be -0.
+    let found = gained.fold(0.0, |a, b| a + b);
     found / ideal
 }
 

@@ -64,6 +64,7 @@ pub mod benchmark;
 pub mod candidates;
 pub mod case;
 pub mod cli;
+pub mod compress;
 pub mod config;
 pub mod corpus;
 pub mod data;

@@ -62,20 +62,28 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     config.validate_for(corpus.info.dim)?;
     assert_eq!(config.k, corpus.k, "train: the corpus was prepared for another k");
     check_negatives(config, corpus.split.train.len())?;
+    // Validation looks ten neighbours deep.
+    if corpus.judge.rows() < 12 {
+        return Err(Error::data(format!("{} rows are too few to train on", corpus.info.rows)).hint("use at least 20 rows"));
+    }
     let (mut best, init, scores) = initial(corpus, config)?;
     let start = epoch(0, None, &scores);
     let mut history = vec![start.clone()];
     let temperatures = temperatures(corpus, config, &best)?;
-    best.hidden = (config.hidden > 0).then(|| hidden_start(corpus, config));
+    let hidden = (config.hidden > 0).then(|| hidden_start(corpus, config));
+    let first = Map { hidden, ..best.clone() };
     let mut batches = Batches::new(corpus.split.train.len(), config);
     let steps = batches.steps() as u32;
-    progress(&Progress::Start { steps: steps * config.epochs, init: &init, epoch: &start })?;
-    let mut run = Run::new(corpus, config, &best, temperatures, &batches)?;
-    let mut encoder = Encoder::new(&best, corpus.backend, block_rows(&best))?;
+    let all_steps = steps.checked_mul(config.epochs).ok_or_else(|| {
+        Error::usage(format!("--epochs {} of {steps} steps are more than can be counted", config.epochs)).hint("use fewer")
+    })?;
+    progress(&Progress::Start { steps: all_steps, init: &init, epoch: &start })?;
+    let mut run = Run::new(corpus, config, &first, temperatures, &batches)?;
+    let mut encoder = Encoder::new(&first, corpus.backend, block_rows(&first))?;
     let mut best_epoch = start;
     for number in 1..=config.epochs {
         let done = (number - 1) * steps;
-        let loss = run.epoch(&mut batches, done..done + steps, steps * config.epochs, progress)?;
+        let loss = run.epoch(&mut batches, done..done + steps, all_steps, progress)?;
         let map = run.map()?;
         encoder.replace(&map)?;
         let scores = corpus.judge.judge(corpus.backend, &encoder.encode(&corpus.known)?.values, config.dim_out)?;
@@ -135,7 +143,15 @@ fn hidden_start(corpus: &Corpus<'_>, config: &TrainConfig) -> Hidden {
 fn temperatures(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> Result<Temperatures> {
     let train = corpus.train_rows();
     let teacher_spread = spread(corpus, train, corpus.info.dim)?;
-    let student_spread = spread(corpus, &map.encode(corpus.backend, train)?, map.dim_out)?;
+    if teacher_spread == 0.0 {
+        return Err(Error::data("the nearest neighbours of every row are equally near: there is no ranking to keep")
+            .hint("check that the rows differ"));
+    }
+    // In one dimension all cosines may be equal at the start.
+    let student_spread = match spread(corpus, &map.encode(corpus.backend, train)?, map.dim_out)? {
+        0.0 => teacher_spread,
+        spread => spread,
+    };
     let teacher = match config.tau {
         Tau::Absolute(tau) => tau as f32,
         Tau::Auto => teacher_spread,
@@ -153,12 +169,7 @@ fn spread(corpus: &Corpus<'_>, rows: &[f32], dim: usize) -> Result<f32> {
         let mean = scores.iter().sum::<f32>() / k as f32;
         (scores.iter().map(|s| (s - mean) * (s - mean)).sum::<f32>() / (k - 1) as f32).sqrt()
     };
-    let spread = found.scores.chunks(k).map(deviation).sum::<f32>() / queries.len() as f32;
-    if spread > 0.0 {
-        return Ok(spread);
-    }
-    Err(Error::data("the nearest neighbours of every row are equally near: there is no ranking to keep")
-        .hint("check that the rows differ"))
+    Ok(found.scores.chunks(k).map(deviation).sum::<f32>() / queries.len() as f32)
 }
 
 fn meta(

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use embedding_compressor::Result;
 use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES};
-use embedding_compressor::data::{Source, Writer};
-use embedding_compressor::model::{Compressor, Encoder, block_rows};
+use embedding_compressor::compress::{Compressed, compress_file};
+use embedding_compressor::data::Source;
+use embedding_compressor::model::Compressor;
 
 /// Compress every row of the input with a model
 #[derive(Parser)]
@@ -34,23 +35,14 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<()> {
     let compressor = Compressor::load(&args.model)?;
-    let mut reader = args.source.open_carrying(0)?;
-    compressor.check_dim(reader.dim()).map_err(|e| e.at(reader.describe()))?;
-    let mut writer = Writer::create(&args.output, &reader, compressor.map.dim_out)?;
+    cli::refuse_overwriting(&args.output, &[&args.model])?;
+    cli::refuse_overwriting(&args.output, &args.source.input)?;
     let backend = args.device.open()?;
-    let block_rows = block_rows(&compressor.map).min(reader.rows());
-    let mut encoder = Encoder::new(&compressor.map, &*backend, block_rows)?;
-    let mut zero_rows = Vec::new();
-    while let Some(block) = reader.next_block(block_rows)? {
-        let encodings = encoder.encode(&block.values)?;
-        zero_rows.extend(encodings.zero_rows.iter().map(|row| block.first_row + row));
-        writer.write(&block, &encodings.values)?;
+    let Compressed { rows, zero_rows } = compress_file(&compressor, &*backend, &args.source, &args.output)?;
+    if let Some((count, first)) = zero_rows {
+        eprintln!("warning: {count} rows of zeros have no direction and stay zeros; the first is row {first}");
     }
-    writer.finish()?;
-    if let Some(first) = zero_rows.first() {
-        eprintln!("warning: {} rows of zeros have no direction and stay zeros; the first is row {first}", zero_rows.len());
-    }
-    let (rows, from, to) = (reader.rows(), compressor.map.dim_in, compressor.map.dim_out);
+    let (from, to) = (compressor.map.dim_in, compressor.map.dim_out);
     eprintln!("wrote   {}: {rows} x {to} from {rows} x {from}", args.output.display());
     eprintln!("search  {}", compressor.map.metric.advice());
     Ok(())

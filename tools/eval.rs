@@ -94,6 +94,9 @@ fn split(args: &Args, compressor: &Compressor, embeddings: &Embeddings) -> Resul
     if args.queries == 0 {
         return Err(Error::usage("--queries must be at least 1").hint("--help explains every flag"));
     }
-    eprintln!("split   not the model's {} rows: every row is new, queries are sampled", meta.data.rows);
+    eprintln!(
+        "split   not the {} rows that the model was trained on: queries are sampled, as if every row were new",
+        meta.data.rows
+    );
     Ok((split_of_new_rows(embeddings.rows, args.queries, args.seed), "new"))
 }

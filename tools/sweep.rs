@@ -75,6 +75,9 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<()> {
     let configs: Vec<TrainConfig> = args.dim_outs.iter().map(|&dim_out| TrainConfig { dim_out, ..args.config.clone() }).collect();
     configs.iter().try_for_each(TrainConfig::validate)?;
+    if let Some(output) = &args.output {
+        cli::refuse_overwriting(output, &args.data.source.input)?;
+    }
     let mut output = Output::create(args)?;
     let embeddings = args.data.read(cli::MAX_ITEMS)?;
     configs.iter().try_for_each(|config| config.validate_for(embeddings.dim))?;
@@ -105,7 +108,7 @@ fn run(args: &Args) -> Result<()> {
 /// Where results go.
 enum Output {
     Lines(JsonLines),
-    Payload(Option<AtomicFile>, Vec<Line>),
+    Payload(Option<PathBuf>, Vec<Line>),
     Stdout,
 }
 
@@ -114,7 +117,12 @@ impl Output {
         Ok(match (&args.output, args.output_format) {
             (Some(path), Format::Jsonl) => Self::Lines(JsonLines::create(path)?),
             (None, Format::Jsonl) => Self::Stdout,
-            (path, Format::Json) => Self::Payload(path.as_deref().map(AtomicFile::create).transpose()?, Vec::new()),
+            (Some(path), Format::Json) => {
+                // A place that cannot be written is found before the work.
+                AtomicFile::create(path)?;
+                Self::Payload(Some(path.clone()), Vec::new())
+            }
+            (None, Format::Json) => Self::Payload(None, Vec::new()),
         })
     }
 
@@ -131,7 +139,7 @@ impl Output {
 
     fn finish(self) -> Result<()> {
         match self {
-            Self::Payload(Some(file), lines) => cli::write_json(file, &lines),
+            Self::Payload(Some(path), lines) => cli::write_json(AtomicFile::create(&path)?, &lines),
             Self::Payload(None, lines) => cli::print_json(&lines),
             Self::Lines(_) | Self::Stdout => Ok(()),
         }

@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use embedding_compressor::Result;
 use embedding_compressor::cli::progress::Reporter;
 use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, JsonLines};
 use embedding_compressor::config::TrainConfig;
 use embedding_compressor::data::AtomicFile;
 use embedding_compressor::model::{Compressor, Epoch};
 use embedding_compressor::train::fit;
+use embedding_compressor::{Error, Result};
 
 /// Train a compressor that keeps the top-k neighbours of embeddings and their order
 #[derive(Parser)]
@@ -53,14 +53,21 @@ fn run(args: &Args) -> Result<()> {
     let config = TrainConfig { dim_out: args.dim_out, ..args.config.clone() };
     config.validate()?;
     // Places that cannot be written are found before the work.
-    let target = AtomicFile::create(&args.model)?;
+    cli::refuse_overwriting(&args.model, &args.data.source.input)?;
+    AtomicFile::create(&args.model)?;
+    if let Some(metrics) = &args.metrics_file {
+        cli::refuse_overwriting(metrics, &args.data.source.input)?;
+        if *metrics == args.model {
+            return Err(Error::usage("--metrics-file and --model name the same file").at(metrics.display()).hint("name two"));
+        }
+    }
     let metrics = args.metrics_file.as_deref().map(JsonLines::create).transpose()?;
     let embeddings = args.data.read(cli::MAX_ITEMS)?;
     let backend = args.device.open()?;
     let mut reporter = Reporter::new(metrics);
     let compressor = fit(&*backend, &embeddings, &config, &mut |event| reporter.report(event))?;
     drop(reporter);
-    compressor.save(target)?;
+    compressor.save(AtomicFile::create(&args.model)?)?;
     summarise(&compressor, &args.model);
     Ok(())
 }

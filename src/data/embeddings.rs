@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use super::{Source, allocate};
+use crate::ops::normalize::SMALLEST;
 use crate::{Error, Result};
 
 /// Rows per block while a matrix is read into memory.
@@ -65,7 +66,7 @@ impl Embeddings {
     /// # Errors
     /// A data error that names the first such row.
     pub fn check_directions(&self) -> Result<()> {
-        match self.values.chunks(self.dim).position(|row| row.iter().all(|x| *x == 0.0)) {
+        match self.values.chunks(self.dim).position(|row| row.iter().all(|x| x.abs() < SMALLEST)) {
             Some(row) => Err(Error::data("a row is all zeros, so its cosine similarity is undefined")
                 .at(format!("{}: row {row}", self.source))
                 .hint("remove the row")),

@@ -10,8 +10,10 @@ use std::path::Path;
 use npyz::{NpyFile, WriterBuilder};
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
+use crate::config::MAX_K;
 use crate::data::AtomicFile;
 use crate::error::{Error, Result};
+use crate::metric::Metric;
 use crate::model::{Compressor, Hidden, Map, Meta, SCHEMA_VERSION};
 
 /// Deflate cannot expand more than 1,032-fold: an entry that claims more is damaged or hostile.
@@ -143,5 +145,24 @@ fn parse_meta(bytes: &[u8]) -> Result<Meta> {
         let what = format!("the model has schema version {}, this tool reads up to {SCHEMA_VERSION}", version.schema_version);
         return Err(Error::data(what).hint(format!("use version {} of the tool or newer", version.tool_version)));
     }
-    serde_json::from_slice(bytes).map_err(damaged)
+    let meta: Meta = serde_json::from_slice(bytes).map_err(damaged)?;
+    check_meta(&meta)?;
+    Ok(meta)
+}
+
+/// Refuses what this tool never writes and could not honour.
+fn check_meta(meta: &Meta) -> Result<()> {
+    let split = &meta.split;
+    let parts = [&split.train_indices, &split.val_indices, &split.test_indices];
+    let problem = if !meta.input_normalized || meta.teacher_metric != Metric::Cosine {
+        "it asks for inputs that are not normalised, or for another teacher than cosine"
+    } else if meta.data.dim != meta.dim_in || meta.k == 0 || meta.k > MAX_K {
+        "it contradicts itself in dimensions or k"
+    } else if parts.iter().any(|part| part.is_empty() || part.iter().any(|row| *row as usize >= meta.data.rows)) {
+        "its split is not one of its rows"
+    } else {
+        return Ok(());
+    };
+    Err(Error::data(format!("the model's meta block cannot be used: {problem}"))
+        .hint("the file is damaged: train the model again"))
 }

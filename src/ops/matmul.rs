@@ -46,7 +46,6 @@ pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, 
         c_stride: stride(c),
         batch,
         accumulate: u32::from(write == Write::Add),
-        alpha: 1.0,
         a_by_k: u32::from(layout == Layout::TN),
         b_by_k: u32::from(layout != Layout::NT),
     };
@@ -141,7 +140,6 @@ pub struct Params {
     c_stride: u32,
     batch: u32,
     accumulate: u32,
-    alpha: f32,
     a_by_k: u32,
     b_by_k: u32,
 }
@@ -221,7 +219,7 @@ impl Op for Matmul {
                     b_col as isize,
                     b_row as isize,
                     1.0,
-                    p.alpha,
+                    1.0,
                     false,
                     false,
                     false,
@@ -240,7 +238,7 @@ impl Op for Matmul {
             for i in 0..p.m as usize {
                 for j in 0..p.n as usize {
                     let product = |l: usize| a[a0 + i * a_row + l * a_col] * b[b0 + l * b_row + j * b_col];
-                    let sum = f64::from(p.alpha) * (0..p.k as usize).map(product).sum::<f64>();
+                    let sum = (0..p.k as usize).map(product).sum::<f64>();
                     let c = &mut c[c0 + i * p.ldc as usize + j];
                     *c = if p.accumulate != 0 { *c + sum } else { sum };
                 }

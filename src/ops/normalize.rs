@@ -8,7 +8,11 @@ use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::{Limits, Plan};
 use crate::tensor::Tensor;
 
-/// y = x / |x| for each row of `x [rows, cols]`, and `inverse_norm [rows, 1]` = 1 / |x|; both are zero for zero rows.
+/// Rows whose largest magnitude is below this count as zero: subnormal numbers, which devices may flush to zero.
+pub const SMALLEST: f32 = 1.2e-38;
+
+/// y = x / |x| for each row of `x [rows, cols]`, and `inverse_norm [rows, 1]` = 1 / |x|; both are zero for rows of zeros, and of
+/// numbers below [`SMALLEST`].
 ///
 /// `x` and `y` may span row windows.
 ///
@@ -55,9 +59,9 @@ impl Op for Normalize {
         rows.with_min_len(64).for_each(|((x, y), inverse)| {
             // Scaled by the largest magnitude, so that squares neither overflow nor vanish.
             let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-            let scale = if largest > 0.0 { 1.0 / largest } else { 0.0 };
+            let scale = if largest >= SMALLEST { 1.0 / largest } else { 0.0 };
             let squares: f32 = x.iter().map(|x| (x * scale) * (x * scale)).sum();
-            let factor = if largest > 0.0 { 1.0 / squares.sqrt() } else { 0.0 };
+            let factor = if largest >= SMALLEST { 1.0 / squares.sqrt() } else { 0.0 };
             y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale * factor);
             *inverse = scale * factor;
         });
@@ -70,7 +74,8 @@ impl Op for Normalize {
         for row in 0..p.rows as usize {
             let x = &x[row * cols..][..cols];
             let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let inverse = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+            let largest = x.iter().fold(0.0f64, |a, b| a.max(b.abs()));
+            let inverse = if largest >= f64::from(SMALLEST) { 1.0 / norm } else { 0.0 };
             for c in 0..cols {
                 y[row * cols + c] = x[c] * inverse;
             }
@@ -88,6 +93,7 @@ impl Op for Normalize {
             case("1x1", Limits::NONE, [1, 1], Fill::Normal),
             case("33x65", Limits::NONE, [33, 65], Fill::Normal),
             case("70x32", Limits::NONE, [70, 32], Fill::HeavyTailed),
+            case("subnormal", Limits::NONE, [4, 8], Fill::Constant(1e-40)),
             case("zero rows", Limits::NONE, [4, 8], Fill::Constant(0.0)),
             case("extreme", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 1e30 * (i as f32 - 20.5)).collect())),
             case("tiny", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 1e-30 * (i as f32 - 20.5)).collect())),

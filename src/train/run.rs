@@ -67,7 +67,8 @@ impl Run {
         let losses = self.program.read(self.objective.losses)?;
         let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / f64::from(count);
         if loss.is_finite() {
-            return Ok(loss);
+            // A divergence is not negative, but for rounding.
+            return Ok(loss.max(0.0));
         }
         Err(Error::data(format!("training diverged: the loss is {loss} after {} steps", steps.end))
             .hint(format!("use a smaller learning rate than --lr {}", self.learning_rate)))

@@ -71,13 +71,10 @@ fn rows_of_zeros_stay_zeros_in_any_block() {
 }
 
 #[test]
-fn the_input_can_be_replaced() {
+fn what_is_compressed_already_is_not_compressed_again() {
     let folder = Folder::with_model();
     folder.succeeds("compress --input x.npy --output z.npy");
-    folder.succeeds("compress --input x.npy --output x.npy");
-    assert_eq!(folder.embeddings("x.npy").values, folder.embeddings("z.npy").values);
-    // What is compressed already is not compressed again.
-    folder.fails("compress --input x.npy --output again.npy", 3, &["expects 16 dimensions", "has 4", "compressed already"]);
+    folder.fails("compress --input z.npy --output again.npy", 3, &["expects 16 dimensions", "has 4", "compressed already"]);
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn queries_are_sampled_from_other_data() {
     let folder = Folder::with_model();
     folder.write("y.npy", &rows::cloud(200, DIM, 2), DIM);
     let run = folder.succeeds("eval --input y.npy --queries 20");
-    assert!(run.stderr.contains("every row is new"), "{run}");
+    assert!(run.stderr.contains("queries are sampled"), "{run}");
     let record = json(&run.stdout);
     for (key, value) in [("queries", 20), ("database_rows", 200)] {
         assert_eq!(record["meta"][key], value, "{key}");

@@ -150,6 +150,9 @@ fn bad_models_are_refused() {
         ("\"schema_version\":1", "\"schema_version\":9", "schema version 9"),
         ("\"student_metric\":\"", "\"student_metric\":!", "meta"),
         ("\"k\":", "\"q\":", "meta"),
+        ("\"input_normalized\":true", "\"input_normalized\":null", "meta"),
+        ("\"teacher_metric\":\"cosine\"", "\"teacher_metric\":   \"dot\"", "another teacher"),
+        ("\"val_indices\":[", "\"bal_indices\":[", "meta"),
     ] {
         change_meta(&folder, from, to);
         refused(part);

@@ -1,0 +1,42 @@
+//! Files in, compressed files out, block by block.
+
+use std::path::Path;
+
+use crate::backend::Backend;
+use crate::data::{Source, Writer};
+use crate::error::Result;
+use crate::model::{Compressor, Encoder, block_rows};
+
+/// What [`compress_file`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compressed {
+    /// Rows read and written.
+    pub rows: usize,
+    /// How many of them are zeros, which have no direction and stay zeros, and the first of those.
+    pub zero_rows: Option<(usize, usize)>,
+}
+
+/// Compresses every row of `source` into `output` (`.npy`, `.npz` or `.parquet`), which appears whole or not at all. Memory does
+/// not grow with the number of rows.
+///
+/// # Errors
+/// [`Error::Data`](crate::Error::Data) for bad rows or another width than the model's; [`Error::Usage`](crate::Error::Usage) for an
+/// output format that is not known; [`Error::Io`](crate::Error::Io) and [`Error::Device`](crate::Error::Device) when those fail.
+pub fn compress_file(compressor: &Compressor, backend: &dyn Backend, source: &Source, output: &Path) -> Result<Compressed> {
+    let mut reader = source.open_carrying(0)?;
+    compressor.check_dim(reader.dim()).map_err(|e| e.at(reader.describe()))?;
+    let mut writer = Writer::create(output, &reader, compressor.map.dim_out)?;
+    let block_rows = block_rows(&compressor.map).min(reader.rows());
+    let mut encoder = Encoder::new(&compressor.map, backend, block_rows)?;
+    let mut zero_rows: Option<(usize, usize)> = None;
+    while let Some(block) = reader.next_block(block_rows)? {
+        let encodings = encoder.encode(&block.values)?;
+        if let Some(first) = encodings.zero_rows.first() {
+            let (count, _) = zero_rows.get_or_insert((0, block.first_row + first));
+            *count += encodings.zero_rows.len();
+        }
+        writer.write(&block, &encodings.values)?;
+    }
+    writer.finish()?;
+    Ok(Compressed { rows: reader.rows(), zero_rows })
+}
