@@ -5,7 +5,7 @@ use crate::baselines::Spectra;
 use crate::data::{Embeddings, Split};
 use crate::error::Result;
 use crate::eval::Judge;
-use crate::metric::{normalize_rows, select_rows};
+use crate::metric::unit_rows;
 use crate::model::DataInfo;
 
 /// Validation queries, at most: enough for a standard error of recall@k below 0.005.
@@ -34,13 +34,11 @@ impl<'a> Corpus<'a> {
     ///
     /// # Errors
     /// [`Error::Data`](crate::Error::Data) when there are too few rows or one is all zeros; [`Error::Device`](crate::Error::Device)
-    /// when the device fails.
+    /// when the device fails or memory does not suffice.
     pub fn new(backend: &'a dyn Backend, embeddings: &Embeddings, split: Split, k: usize, max_dim_out: usize) -> Result<Self> {
         embeddings.check_directions()?;
         let dim = embeddings.dim;
-        let mut known = select_rows(&embeddings.values, dim, &split.train);
-        known.extend(select_rows(&embeddings.values, dim, &split.val));
-        normalize_rows(&mut known, dim);
+        let known = unit_rows(&embeddings.values, dim, split.train.iter().chain(&split.val).copied())?;
         let (first, count) = (split.train.len() as u32, split.val.len().min(MAX_QUERIES) as u32);
         let judge = Judge::new(backend, &known, dim, (first..first + count).collect(), k)?;
         let spectra = Spectra::new(backend, &known[..split.train.len() * dim], dim, max_dim_out)?;

@@ -11,7 +11,7 @@ use crate::corpus::Corpus;
 use crate::data::{Embeddings, Split};
 use crate::error::Result;
 use crate::eval::{Judge, Summary};
-use crate::metric::{Metric, normalize_rows, select_rows};
+use crate::metric::{Metric, unit_rows};
 use crate::model::{DataInfo, Map};
 use crate::random::shuffle;
 
@@ -93,14 +93,15 @@ impl<'a> Evaluator<'a> {
     /// Finds the teacher's neighbours of the test rows.
     ///
     /// # Errors
-    /// [`Error::Data`](crate::Error::Data) when there are too few rows; [`Error::Device`](crate::Error::Device) when the device fails.
+    /// [`Error::Data`](crate::Error::Data) when there are too few rows; [`Error::Device`](crate::Error::Device) when the device fails
+    /// or memory does not suffice.
     pub fn new(corpus: &'a Corpus<'a>, embeddings: &Embeddings, kind: Database) -> Result<Self> {
         let (dim, test) = (embeddings.dim, &corpus.split.test);
-        let (mut database, queries) = match kind {
-            Database::All => (embeddings.values.clone(), test.clone()),
-            Database::Test => (select_rows(&embeddings.values, dim, test), (0..test.len() as u32).collect()),
+        let rows = &embeddings.values;
+        let (database, queries) = match kind {
+            Database::All => (unit_rows(rows, dim, 0..embeddings.rows as u32)?, test.clone()),
+            Database::Test => (unit_rows(rows, dim, test.iter().copied())?, (0..test.len() as u32).collect()),
         };
-        normalize_rows(&mut database, dim);
         let judge = Judge::new(corpus.backend, &database, dim, queries, corpus.k)?;
         Ok(Self { corpus, kind, database, judge })
     }

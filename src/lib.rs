@@ -44,7 +44,8 @@
 //! ops                                   the table of ops; each is one file and its shaders
 //! backend                               where plans run: Gpu, Cpu, Oracle (f64, for tests); alone in naming wgpu
 //! op, case, plan, tensor                what an op is, and its test cases; recorded computations; handles
-//! data, metric, random, simd, error     files and the hub; similarities; draws; exp in vectors; the error type
+//! data, metric                          files and the hub; similarities
+//! memory, random, simd, error           room for arrays; draws; exp in vectors; the error type
 //! ```
 //!
 //! `ops` and `backend` do not know each other, and ops do not name each other: both see only `op`, `plan` and `tensor`.
@@ -71,6 +72,7 @@ pub mod data;
 pub mod error;
 pub mod eval;
 pub mod evaluate;
+pub mod memory;
 pub mod metric;
 pub mod model;
 pub mod network;

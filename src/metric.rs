@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
+use crate::memory::allocate;
+
 /// A similarity of two vectors; larger is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -56,7 +59,22 @@ pub fn normalize_rows(rows: &mut [f32], dim: usize) {
     });
 }
 
-/// The rows at `indices`, one after another.
-pub fn select_rows(rows: &[f32], dim: usize, indices: &[u32]) -> Vec<f32> {
-    indices.iter().flat_map(|&i| &rows[i as usize * dim..][..dim]).copied().collect()
+/// Copies of the rows at `indices`, one after another, with no memory beyond them.
+///
+/// # Errors
+/// [`Error::Device`](crate::Error::Device) when memory does not suffice.
+pub fn select_rows(rows: &[f32], dim: usize, indices: impl Iterator<Item = u32> + Clone) -> Result<Vec<f32>> {
+    let mut selected = allocate(indices.clone().count(), dim)?;
+    indices.for_each(|i| selected.extend_from_slice(&rows[i as usize * dim..][..dim]));
+    Ok(selected)
+}
+
+/// [`select_rows`], each scaled to unit length; zero rows stay zero.
+///
+/// # Errors
+/// As [`select_rows`].
+pub fn unit_rows(rows: &[f32], dim: usize, indices: impl Iterator<Item = u32> + Clone) -> Result<Vec<f32>> {
+    let mut unit = select_rows(rows, dim, indices)?;
+    normalize_rows(&mut unit, dim);
+    Ok(unit)
 }

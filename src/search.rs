@@ -77,7 +77,7 @@ impl Search {
     }
 
     fn run(&mut self, database: &[f32], dim: usize, queries: &[u32], found: &mut Neighbours) -> Result<()> {
-        let rows = select_rows(database, dim, queries);
+        let rows = select_rows(database, dim, queries.iter().copied())?;
         self.program.write(self.queries, &rows[..])?;
         self.program.write(self.own, queries)?;
         let blocks = database.chunks(self.block.shape.len());

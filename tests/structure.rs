@@ -11,7 +11,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("plan", &["op", "tensor"]),
     ("case", &["plan", "random", "tensor"]),
     ("ops", &["case", "op", "plan", "simd", "tensor"]),
-    ("backend", &["error", "op", "plan", "tensor"]),
+    ("backend", &["error", "memory", "op", "plan", "tensor"]),
 ];
 
 /// A source file: its path below `src`, with forward slashes, and its code without comments.

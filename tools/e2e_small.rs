@@ -13,7 +13,7 @@ use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{AtomicFile, Embeddings, Source, Split};
 use embedding_compressor::eval::Judge;
 use embedding_compressor::evaluate::{Database, Evaluator};
-use embedding_compressor::metric::normalize_rows;
+use embedding_compressor::metric::unit_rows;
 use embedding_compressor::model::Compressor;
 use embedding_compressor::train::train;
 use embedding_compressor::{Error, Result};
@@ -80,8 +80,7 @@ fn recall_of_file(
     compressor: &Compressor,
 ) -> Result<f64> {
     let compressed = Embeddings::read(&Source { input: vec![path.into()], ..Source::default() }, 0)?;
-    let mut rows = embeddings.values.clone();
-    normalize_rows(&mut rows, embeddings.dim);
+    let rows = unit_rows(&embeddings.values, embeddings.dim, 0..embeddings.rows as u32)?;
     let judge = Judge::new(backend, &rows, embeddings.dim, split.test.clone(), compressor.meta.k)?;
     let prepared = compressor.map.metric.prepare(&compressed.values, compressed.dim);
     Ok(judge.judge(backend, &prepared, compressed.dim)?.mean("recall@k"))

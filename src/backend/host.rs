@@ -4,9 +4,10 @@ use std::marker::PhantomData;
 use std::mem::take;
 
 use crate::backend::{Backend, Data, Program};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::memory;
 use crate::op::{ErasedOp, Io, View, ViewMut};
-use crate::plan::{Limits, Node, Plan, Routine, TensorInfo};
+use crate::plan::{Limits, Node, Plan, Routine, TensorInfo, Window};
 use crate::tensor::{DType, Tensor};
 
 /// The native CPU path: what runs for everybody without a GPU.
@@ -112,22 +113,18 @@ pub struct HostProgram<F> {
 }
 
 fn allocate<F: Real>(info: &TensorInfo) -> Result<Vec<Buffer<F>>> {
-    let buffer = |len: usize| match info.tensor.dtype {
-        DType::F32 => zeroed(len).map(Buffer::Real),
-        DType::U32 => zeroed(len).map(Buffer::Index),
+    let buffer = |window: Window| match info.tensor.dtype {
+        DType::F32 => zeroed(window.tensor).map(Buffer::Real),
+        DType::U32 => zeroed(window.tensor).map(Buffer::Index),
     };
-    let out_of_memory = |_| {
-        Error::device(format!("not enough memory for {} values", info.tensor.shape.len()))
-            .at(info.tensor)
-            .hint("use fewer rows (--max-items) or a smaller batch (--batch-size)")
-    };
-    info.windows().map(|w| buffer(w.tensor.shape.len()).map_err(out_of_memory)).collect()
+    info.windows().map(buffer).collect()
 }
 
-fn zeroed<T: Copy + Default>(len: usize) -> Result<Vec<T>, std::collections::TryReserveError> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(len)?;
-    values.resize(len, T::default());
+fn zeroed<T: Copy + Default>(tensor: Tensor) -> Result<Vec<T>> {
+    let hint = "use fewer rows (--max-items) or a smaller batch (--batch-size)";
+    let (rows, cols) = (tensor.shape.batch as usize * tensor.rows() as usize, tensor.cols() as usize);
+    let mut values = memory::allocate(rows, cols).map_err(|error| error.at(tensor).hint(hint))?;
+    values.resize(rows * cols, T::default());
     Ok(values)
 }
 

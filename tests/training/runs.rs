@@ -6,6 +6,7 @@ use embedding_compressor::backend::{Backend, Cpu};
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Source, Split};
+use embedding_compressor::metric::unit_rows;
 use embedding_compressor::model::Compressor;
 use embedding_compressor::train::{Progress, fit, train};
 use embedding_compressor::{Error, Result};
@@ -23,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("runs::validation rows only choose", validation_rows_only_choose),
         test("runs::progress comes in order and can stop a run", progress_comes_in_order_and_can_stop_a_run),
         test("runs::a rate that is too high is an error", a_rate_that_is_too_high_is_an_error),
+        test("runs::rows that memory cannot hold are an error", rows_that_memory_cannot_hold_are_an_error),
         Trial::ignorable_test("runs::a gpu trains as the cpu does", || {
             with_gpu(|gpu| {
                 a_gpu_trains_as_the_cpu_does(gpu);
@@ -143,5 +145,14 @@ fn a_gpu_trains_as_the_cpu_does(gpu: &dyn Backend) {
         let near = (a.recall_k - b.recall_k).abs() <= 0.01 && (a.recall_10 - b.recall_10).abs() <= 0.01;
         let losses = a.loss.zip(b.loss).is_none_or(|(a, b)| (a - b).abs() <= 1e-3 * a.abs());
         assert!(near && losses, "{a:?} on the cpu, {b:?} on the gpu");
+    }
+}
+
+/// A plain allocation ends the process instead.
+fn rows_that_memory_cannot_hold_are_an_error() {
+    for (count, dim) in [(1 << 30, 1 << 26), (u32::MAX, usize::MAX)] {
+        let error = unit_rows(&[], dim, 0..count).expect_err("no machine has so much memory");
+        assert_eq!(error.exit_code(), 4, "{error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("--max-items")), "{error}");
     }
 }
