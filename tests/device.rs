@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         Trial::test("auto takes no software adapter", auto_takes_no_software_adapter),
+        Trial::test("bindings are within reach of shaders", bindings_are_within_reach_of_shaders),
         Trial::test("a demanded gpu is taken or missed aloud", a_demanded_gpu_is_taken_or_missed_aloud),
         Trial::test("steps run in order::native", || {
             steps_run_in_order(&Cpu::new());
@@ -39,6 +40,18 @@ fn auto_takes_no_software_adapter() -> Result<(), Failed> {
     let hardware = adapters().iter().any(|adapter| adapter.kind != AdapterKind::Software);
     assert!(hardware || backend.describe().starts_with("cpu"), "{why}");
     assert!(why.starts_with(&backend.describe()), "{why} does not say which device was taken");
+    Ok(())
+}
+
+/// Drivers may bind more than offsets in u32 address.
+fn bindings_are_within_reach_of_shaders() -> Result<(), Failed> {
+    for adapter in adapters() {
+        assert!(
+            adapter.binding_bytes < 1 << 32 && adapter.binding_bytes.is_multiple_of(4),
+            "{adapter}: {}",
+            adapter.binding_bytes
+        );
+    }
     Ok(())
 }
 

@@ -84,12 +84,15 @@ impl AdapterInfo {
             driver: [info.driver, info.driver_info].join(" ").trim().to_owned(),
             backend: format!("{:?}", info.backend),
             kind,
-            binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size),
+            binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(ADDRESSED_BYTES),
             workgroup_bytes: limits.max_compute_workgroup_storage_size,
             lacks: lacks.then(|| "it has no immediates (push constants)".to_owned()),
         }
     }
 }
+
+/// Most bytes of a binding that shaders reach, in whole elements: they count elements in u32, which DirectX turns into bytes in u32.
+const ADDRESSED_BYTES: u64 = (1 << 32) - 4;
 
 /// Parameters travel with each dispatch.
 const FEATURES: wgpu::Features = wgpu::Features::IMMEDIATES;
