@@ -64,7 +64,8 @@ struct Side {
 }
 
 impl Objective {
-    /// Records the plan of a training run that starts from a map.
+    /// Records the plan of a training run that starts from a map. Losses take the scores of a step whole, updates a parameter:
+    /// where the limits do not allow that, [`Plan::check`] says so.
     pub fn record(limits: Limits, shape: &Shape, config: &TrainConfig, start: &Map, temperatures: Temperatures) -> (Plan, Self) {
         let mut plan = Plan::new(limits);
         let lists = if shape.candidates == shape.rows { 1 } else { shape.steps };

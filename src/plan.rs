@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytemuck::bytes_of;
 
+use crate::error::{Error, Result};
 use crate::op::{Erased, ErasedOp, Op};
 use crate::tensor::{DType, Shape, Tensor};
 
@@ -90,12 +91,14 @@ pub struct Plan {
     limits: Limits,
     tensors: Vec<TensorInfo>,
     routines: Vec<Vec<Node>>,
+    /// The first tensor that would have to be bound at once and is too large for that.
+    misfit: Option<Tensor>,
 }
 
 impl Plan {
     /// An empty plan for a backend with these limits.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, tensors: Vec::new(), routines: Vec::new() }
+        Self { limits, tensors: Vec::new(), routines: Vec::new(), misfit: None }
     }
 
     /// A float tensor that the host writes and nodes only read.
@@ -132,24 +135,25 @@ impl Plan {
         assert!(!shape.is_empty(), "tensor {name} {shape} is empty");
         let id = u32::try_from(self.tensors.len()).expect("a plan has fewer than 2^32 tensors");
         let tensor = Tensor { id, window: 0, shape, dtype, name };
-        self.tensors.push(TensorInfo { tensor, role, window_rows: self.window_rows(tensor) });
+        let window_rows = self.window_rows(tensor).unwrap_or_else(|| {
+            self.misfit.get_or_insert(tensor);
+            shape.rows
+        });
+        self.tensors.push(TensorInfo { tensor, role, window_rows });
         tensor
     }
 
-    /// Rows that fit one binding: a multiple of 64 where possible, so that tiles of a kernel stay whole.
-    fn window_rows(&self, tensor: Tensor) -> u32 {
+    /// Rows that fit one binding, none if a single one does not: a multiple of 64 where possible, so that tiles of a kernel
+    /// stay whole.
+    fn window_rows(&self, tensor: Tensor) -> Option<u32> {
         let row_bytes = u64::from(tensor.shape.batch) * u64::from(tensor.shape.cols) * 4;
         let fit = self.limits.binding_bytes / row_bytes;
         if fit >= u64::from(tensor.shape.rows) {
-            return tensor.shape.rows;
+            return Some(tensor.shape.rows);
         }
-        assert!(
-            fit > 0 && tensor.shape.batch == 1,
-            "tensor {tensor} cannot be split into row windows of {} bytes",
-            self.limits.binding_bytes
-        );
         let fit = u32::try_from(fit).expect("fewer rows than the tensor has");
-        if fit >= 64 { fit / 64 * 64 } else { fit }
+        let rows = if fit >= 64 { fit / 64 * 64 } else { fit };
+        (rows > 0 && tensor.shape.batch == 1).then_some(rows)
     }
 
     /// The row windows of a tensor (or of its first rows), each of which fits one binding; one, for most tensors.
@@ -181,17 +185,15 @@ impl Plan {
 
     /// Appends an operation to the routine begun last. Typed functions beside each op call this after checking shapes.
     ///
+    /// An op that takes a tensor whole may meet one above the limits: sizes come from users, and [`check`](Self::check) tells them.
+    ///
     /// # Panics
-    /// Before the first [`routine`](Self::routine); when a binding does not fit the limits, an input is written, or a tensor
-    /// is both read and written by the node.
+    /// Before the first [`routine`](Self::routine); when an input is written, or a tensor is both read and written by the node.
     pub fn push<O: Op>(&mut self, params: O::Params, inputs: &[Tensor], outputs: &[Tensor]) {
         for tensor in inputs.iter().chain(outputs) {
-            let info = &self.tensors[tensor.id as usize];
-            assert!(
-                tensor.shape.rows <= info.window_rows,
-                "{}: {tensor} spans several row windows: pass them one by one",
-                O::NAME
-            );
+            if tensor.shape.rows > self.tensors[tensor.id as usize].window_rows {
+                self.misfit.get_or_insert(*tensor);
+            }
         }
         for output in outputs {
             let role = self.tensors[output.id as usize].role;
@@ -207,6 +209,20 @@ impl Plan {
             outputs: outputs.to_vec(),
         };
         self.routines.last_mut().expect("a routine is begun before nodes are pushed").push(node);
+    }
+
+    /// Refuses a plan in which an op takes more of a tensor at once than can be bound; backends call this before they compile.
+    ///
+    /// # Errors
+    /// [`Error::Device`] naming the tensor, its size and the limit.
+    pub fn check(&self) -> Result<()> {
+        let Some(tensor) = self.misfit else {
+            return Ok(());
+        };
+        let (needed, limit) = (tensor.shape.len() as u64 * 4, self.limits.binding_bytes);
+        Err(Error::device(format!("the device binds {limit} bytes at once, not the {needed} that a tensor needs")).at(tensor).hint(
+            "use a smaller --batch-size, --listwise-queue-size, --hidden or --dim-out, fewer rows (--max-items), or --device cpu",
+        ))
     }
 
     /// All tensors, in the order of their creation.

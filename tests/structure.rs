@@ -8,7 +8,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("tensor", &[]),
     ("op", &["case"]),
-    ("plan", &["op", "tensor"]),
+    ("plan", &["error", "op", "tensor"]),
     ("case", &["plan", "random", "tensor"]),
     ("ops", &["case", "op", "plan", "simd", "tensor"]),
     ("backend", &["error", "memory", "op", "plan", "tensor"]),

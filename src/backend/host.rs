@@ -31,6 +31,7 @@ impl<F: Real> Host<F> {
     /// # Errors
     /// [`Error::Device`] when memory does not suffice.
     pub fn compile_host(&self, plan: Plan) -> Result<HostProgram<F>> {
+        plan.check()?;
         let buffers = plan.tensors().iter().map(allocate).collect::<Result<_>>()?;
         Ok(HostProgram { plan, buffers })
     }

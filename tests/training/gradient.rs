@@ -10,6 +10,7 @@ use embedding_compressor::tensor::{DType, Tensor};
 use libtest_mimic::Trial;
 
 use crate::rows::cloud;
+use crate::test;
 
 const ROWS: usize = 12;
 const DIM: usize = 6;
@@ -41,7 +42,25 @@ pub(crate) fn trials() -> Vec<Trial> {
             }
         }
     }
+    trials.push(test("objective::a batch above the binding limit is an error", a_batch_above_the_binding_limit_is_an_error));
     trials
+}
+
+/// Losses take the scores of a step whole.
+fn a_batch_above_the_binding_limit_is_an_error() {
+    let shape = Shape { rows: 12, steps: 1, batch: 8, candidates: 9 };
+    let start = Map::linear(2, Metric::Cosine, cloud(1, 2, 1));
+    let compiled = |binding_bytes: u64| {
+        let temperatures = Temperatures { teacher: 0.2, student: 0.3 };
+        let (plan, _) = Objective::record(Limits { binding_bytes }, &shape, &TrainConfig::default(), &start, temperatures);
+        Oracle::new().compile_host(plan).map(drop)
+    };
+    compiled(8 * 9 * 4).expect("the scores fit");
+    let error = compiled(8 * 9 * 4 - 4).expect_err("the scores do not fit");
+    assert_eq!(error.exit_code(), 4);
+    let message = error.to_string();
+    assert!(["teacher scores [8, 9]", "288", "284"].iter().all(|part| message.contains(part)), "{message}");
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("--batch-size")), "{error:?}");
 }
 
 fn differentiate(metric: Metric, config: &TrainConfig, candidates: u32) {

@@ -48,6 +48,7 @@ struct Dispatch {
 impl GpuProgram {
     pub(super) fn new(device: Arc<Device>, plan: Plan) -> Result<Self> {
         device.check()?;
+        plan.check()?;
         let buffers = plan.tensors().iter().map(|info| allocate(&device, info)).collect::<Result<Vec<_>>>()?;
         let mut routines = Vec::new();
         for nodes in plan.routines() {
