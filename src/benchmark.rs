@@ -7,9 +7,10 @@ use serde::Serialize;
 
 use crate::backend::Backend;
 use crate::data::Embeddings;
+use crate::encoder::{Encoder, block_rows};
 use crate::error::{Error, Result};
 use crate::metric::Metric;
-use crate::model::{Compressor, DataInfo, Encoder, block_rows};
+use crate::model::{Compressor, DataInfo};
 use crate::ops::TABLE;
 use crate::roofline::{Roofline, Roofs, Row, Timed, medians};
 use crate::search::neighbours;

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::backend::Backend;
 use crate::data::{Source, Writer};
+use crate::encoder::{Encoder, block_rows};
 use crate::error::Result;
-use crate::model::{Compressor, Encoder, block_rows};
+use crate::model::Compressor;
 
 /// What [`compress_file`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]

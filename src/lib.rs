@@ -34,18 +34,22 @@
 //! tools/*.rs                            the commands: parse, call, print          (cli: what they share)
 //! evaluate, benchmark                   a map against the baselines on test rows; how fast it is: the records of commands
 //! train                                 the only training loop
-//! objective, network                    what a step computes, as calls of ops     (candidates, schedule: what changes by step)
+//! objective                             what a training step computes              (candidates, schedule: what changes by step)
 //! corpus                                data that is split, normalised, searched and decomposed once
 //! baselines                             maps without training, and the best of them to start from
-//! model                                 the map, its file, applying it in blocks
-//! eval, spectral, search                metrics of rankings; PCA and SVD; exact neighbours
+//! compress, encoder                     files in, compressed files out; applying a map in blocks
+//! network                               a map on a plan, as calls of ops
+//! model                                 the map and its file
+//! eval, spectral                        metrics of rankings; PCA and SVD
+//! search                                exact neighbours
 //! roofline                              times of ops beside the roofs of their device
 //! config                                hyper-parameters, their defaults and limits
 //! ops                                   the table of ops; each is one file and its shaders
 //! backend                               where plans run: Gpu, Cpu, Oracle (f64, for tests); alone in naming wgpu
-//! op, case, plan, tensor                what an op is, and its test cases; recorded computations; handles
-//! data, metric                          files and the hub; similarities
-//! memory, random, simd, error           room for arrays; draws; exp in vectors; the error type
+//! op, case, plan                        what an op is, and its test cases; recorded computations: these three know each other
+//! data, metric, tensor                  files and the hub; similarities; handles
+//! memory, random, simd                  room for arrays; draws; exp in vectors
+//! error                                 the error type
 //! ```
 //!
 //! `ops` and `backend` do not know each other, and ops do not name each other: both see only `op`, `plan` and `tensor`.
@@ -69,6 +73,7 @@ pub mod compress;
 pub mod config;
 pub mod corpus;
 pub mod data;
+pub mod encoder;
 pub mod error;
 pub mod eval;
 pub mod evaluate;

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::memory::allocate;
 
+/// Rows whose largest magnitude is below this count as zero: subnormal numbers, which devices may flush to zero.
+pub const SMALLEST: f32 = 1.2e-38;
+
 /// A similarity of two vectors; larger is nearer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

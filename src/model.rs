@@ -1,17 +1,13 @@
 //! The compressor: z = W x + b with what is needed to use it and to know where it came from.
 
-mod encoder;
 mod file;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Backend;
 use crate::config::TrainConfig;
 use crate::data::{Embeddings, Split};
 use crate::error::{Error, Result};
 use crate::metric::Metric;
-
-pub use encoder::{Encoder, Encodings, block_rows};
 
 /// Version of the file layout, raised when older tools could misread it.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -67,18 +63,6 @@ impl Map {
         assert!(weight.len().is_multiple_of(dim_in), "linear: {} values are no rows of {dim_in}", weight.len());
         let dim_out = weight.len() / dim_in;
         Self { dim_in, dim_out, metric, weight, bias: vec![0.0; dim_out], hidden: None }
-    }
-
-    /// Encodes `rows [n, dim_in]` (row-major, of any length) to `[n, dim_out]`; rows of zeros give zeros.
-    ///
-    /// # Errors
-    /// [`Error::Device`] when the device fails.
-    ///
-    /// # Panics
-    /// If the length of `rows` is no multiple of `dim_in`.
-    pub fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> Result<Vec<f32>> {
-        let block = block_rows(self).min(rows.len() / self.dim_in).max(1);
-        Ok(Encoder::new(self, backend, block)?.encode(rows)?.values)
     }
 }
 
@@ -205,16 +189,5 @@ impl Compressor {
         let hint =
             if dim == compressed { "these may be compressed already" } else { "use the model that was trained on such data" };
         Err(Error::data(format!("the model expects {expected} dimensions, the data has {dim}")).hint(hint))
-    }
-
-    /// Compresses `rows [n, dim_in]` (row-major) to `[n, dim_out]`.
-    ///
-    /// # Errors
-    /// [`Error::Device`] when the device fails.
-    ///
-    /// # Panics
-    /// If the length of `rows` is no multiple of `dim_in`.
-    pub fn compress(&self, backend: &dyn Backend, rows: &[f32]) -> Result<Vec<f32>> {
-        self.map.encode(backend, rows)
     }
 }

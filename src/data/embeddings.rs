@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use super::{Source, allocate};
-use crate::ops::normalize::SMALLEST;
+use crate::metric::SMALLEST;
 use crate::{Error, Result};
 
 /// Rows per block while a matrix is read into memory.

@@ -4,12 +4,10 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use crate::case::{Case, Fill};
+use crate::metric::SMALLEST;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::{Limits, Plan};
 use crate::tensor::Tensor;
-
-/// Rows whose largest magnitude is below this count as zero: subnormal numbers, which devices may flush to zero.
-pub const SMALLEST: f32 = 1.2e-38;
 
 /// y = x / |x| for each row of `x [rows, cols]`, and `inverse_norm [rows, 1]` = 1 / |x|; both are zero for rows of zeros, and of
 /// numbers below [`SMALLEST`].

@@ -2,7 +2,8 @@
 
 use crate::backend::{Backend, Program};
 use crate::error::Result;
-use crate::model::Map;
+use crate::memory::allocate;
+use crate::model::{Compressor, Map};
 use crate::network::Network;
 use crate::ops::normalize::normalize;
 use crate::plan::{Plan, Routine};
@@ -68,14 +69,14 @@ impl Encoder {
     /// Encodes `rows [n, dim_in]`.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    /// [`Error::Device`](crate::Error::Device) when the device fails or memory does not suffice.
     ///
     /// # Panics
     /// If the length of `rows` is no multiple of `dim_in`.
     pub fn encode(&mut self, rows: &[f32]) -> Result<Encodings> {
         let (dim_in, dim_out, block) = (self.rows.cols() as usize, self.output.cols() as usize, self.rows.rows() as usize);
         assert!(rows.len().is_multiple_of(dim_in), "encode: {} values are no rows of {dim_in}", rows.len());
-        let mut encodings = Encodings { values: Vec::with_capacity(rows.len() / dim_in * dim_out), zero_rows: Vec::new() };
+        let mut encodings = Encodings { values: allocate(rows.len() / dim_in, dim_out)?, zero_rows: Vec::new() };
         for chunk in rows.chunks(block * dim_in) {
             let count = chunk.len() / dim_in;
             let first = encodings.values.len() / dim_out;
@@ -89,5 +90,32 @@ impl Encoder {
             }
         }
         Ok(encodings)
+    }
+}
+
+impl Map {
+    /// Encodes `rows [n, dim_in]` (row-major, of any length) to `[n, dim_out]`; rows of zeros give zeros.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    ///
+    /// # Panics
+    /// If the length of `rows` is no multiple of `dim_in`.
+    pub fn encode(&self, backend: &dyn Backend, rows: &[f32]) -> Result<Vec<f32>> {
+        let block = block_rows(self).min(rows.len() / self.dim_in).max(1);
+        Ok(Encoder::new(self, backend, block)?.encode(rows)?.values)
+    }
+}
+
+impl Compressor {
+    /// Compresses `rows [n, dim_in]` (row-major) to `[n, dim_out]`.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    ///
+    /// # Panics
+    /// If the length of `rows` is no multiple of `dim_in`.
+    pub fn compress(&self, backend: &dyn Backend, rows: &[f32]) -> Result<Vec<f32>> {
+        self.map.encode(backend, rows)
     }
 }
