@@ -28,16 +28,9 @@ impl AtomicFile {
         if target.exists() && !target.is_file() {
             return Err(Error::io("cannot write").at(format!("{}: not a regular file", path.display())).hint("name a file"));
         }
-        let folder = folder_of(&target);
-        let mut builder = Builder::new();
-        builder.prefix(".").suffix(".tmp");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // The umask still applies, so the file gets the mode of any other new file, not tempfile's 0600.
-            builder.permissions(fs::Permissions::from_mode(0o666));
-        }
-        let temp = builder.tempfile_in(folder).map_err(|e| fail(&e))?;
+        // Opened here, not by tempfile: with the mode of any other new file, and errors without the temporary name.
+        let open = |temp: &Path| File::options().read(true).write(true).create_new(true).open(temp);
+        let temp = Builder::new().prefix(".").suffix(".tmp").make_in(folder_of(&target), open).map_err(|e| fail(&e))?;
         Ok(Self { temp, target })
     }
 

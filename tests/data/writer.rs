@@ -82,6 +82,7 @@ fn targets_that_cannot_be_written_fail_at_once() {
         let error = Writer::create(&path, &reader, 3).map(drop).unwrap_err();
         assert_eq!(error.exit_code(), code, "{name}: {error}");
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+        assert!(!error.to_string().contains(".tmp\""), "the temporary name means nothing to the user: {error}");
     }
 }
 
