@@ -38,7 +38,9 @@ impl Dataset {
             return Err(Error::usage("not a dataset of the hub").at(format!("--hf-dataset {id}")).hint("write OWNER/NAME"));
         }
         if !in_folder(revision) || !revision.chars().all(|c| plain(c) || c == '/') {
-            return Err(Error::usage("not a revision of a dataset").at(format!("--hf-revision {revision}")));
+            return Err(Error::usage("not a revision of a dataset")
+                .at(format!("--hf-revision {revision}"))
+                .hint("write a branch, a tag or a commit, for example main"));
         }
         let repo = Repo::with_revision(id.clone(), RepoType::Dataset, revision.to_string());
         let opened = if config.offline { Self::cached(source, config, &repo) } else { Self::remote(source, config, &repo) };
@@ -51,7 +53,8 @@ impl Dataset {
         let info: RepoInfo = client.json(&format!("api/{}", repo.api_url()))?;
         let commit = info.sha;
         if commit.is_empty() || !commit.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return Err(Error::io("the hub's answer names no commit"));
+            return Err(Error::io("the hub's answer names no commit")
+                .hint(format!("check that HF_ENDPOINT is a Hugging Face hub, or {SAMPLE_HINT}")));
         }
         let names: Vec<String> = info.siblings.into_iter().map(|s| s.rfilename).collect();
         let files = choose(&names, &source.hf_parquet_file)?;

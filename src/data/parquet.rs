@@ -41,7 +41,7 @@ impl ParquetPart {
         let metadata = guarded(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new())).map_err(|e| e.at(&name))?;
         let rows = usize::try_from(metadata.metadata().file_metadata().num_rows()).unwrap_or(0);
         if rows == 0 {
-            return Err(Error::data("the file has no rows").at(name));
+            return Err(Error::data("the file has no rows").at(name).hint("leave the file out, or write it again"));
         }
         let column = ColumnPath::choose(metadata.schema(), column).map_err(|e| e.at(&name))?;
         let dim = column.fixed_dim().unwrap_or(0);

@@ -341,6 +341,18 @@ fn hostile_answers_write_nothing_outside_the_cache() {
     }
 }
 
+#[test]
+fn a_revision_that_is_none_and_an_answer_without_a_commit_say_what_to_do() {
+    let cache = tempfile::tempdir().unwrap();
+    let server = Server::start(|_| ("200 OK", vec!["content-length: 24".to_string()], br#"{"sha":"","siblings":[]}"#.to_vec()));
+    let config = config(&server.endpoint, cache.path());
+    let text = fails(&vectors(), 0, &config);
+    assert!(text.contains("names no commit") && text.contains("HF_ENDPOINT"), "{text}");
+    let source = Source { hf_revision: Some("../main".to_string()), ..vectors() };
+    let (text, code) = message(&rows(&source, 0, &config).unwrap_err());
+    assert!(code == 2 && text.contains("--hf-revision ../main") && text.contains("a branch, a tag or a commit"), "{text}");
+}
+
 /// Which files are chosen, in order, from a listing; or the error.
 fn chosen(files: &'static [&'static str], patterns: &[&str]) -> Result<Vec<String>> {
     let cache = tempfile::tempdir().unwrap();
