@@ -27,15 +27,15 @@ pub struct Source {
     pub npz_key: Option<String>,
 
     /// Dataset on the Hugging Face hub
-    #[arg(long, value_name = "OWNER/NAME", default_value = DEFAULT_DATASET)]
+    #[arg(long, value_name = "OWNER/NAME", default_value = DEFAULT_DATASET, conflicts_with = "input")]
     pub hf_dataset: String,
 
     /// Parquet files of the dataset, or patterns for them [default: the train split]
-    #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "input")]
     pub hf_parquet_file: Vec<String>,
 
     /// Branch, tag or commit of the dataset [default: main]
-    #[arg(long, value_name = "REVISION")]
+    #[arg(long, value_name = "REVISION", conflicts_with = "input")]
     pub hf_revision: Option<String>,
 
     /// Parquet column with the embeddings, dots for nesting [default: the only "embedding" or list-of-floats column]

@@ -6,6 +6,7 @@ mod hub;
 mod npy;
 mod npz;
 mod parquet;
+mod source;
 mod split;
 mod writer;
 
