@@ -65,6 +65,7 @@ pub fn atomic_write<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) 
     Ok(value)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// The folder that holds `path`.
+pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

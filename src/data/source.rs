@@ -1,8 +1,11 @@
 //! The flags that say where the embeddings are.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::atomic::folder_of;
 use super::hub::{self, HubConfig};
 use super::npy::NpyPart;
 use super::npz;
@@ -101,51 +104,67 @@ impl Source {
         })
     }
 
-    /// The files that `input` names, in the order given; folders and patterns in name order.
+    /// The files that `input` names, in the order given; folders and patterns in name order. No file comes twice, and no
+    /// shard is missing unless one alone is named.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for input in &self.input {
             let found = match input.to_str() {
                 _ if input.is_dir() => in_folder(input)?,
                 Some(pattern) if !input.exists() && pattern.contains(['*', '?', '[']) => in_pattern(pattern)?,
-                // A file named outright is read even when it is one shard of many.
                 _ => vec![input.clone()],
             };
             files.extend(found);
         }
-        let mut sorted = files.clone();
-        sorted.sort();
-        match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(Error::usage("a file is named twice")
-                .at(pair[0].display())
-                .hint("the same rows would be in training and test")),
+        let mut seen = HashSet::new();
+        if let Some(file) = files.iter().find(|file| !seen.insert(fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf())))
+        {
+            return Err(named_twice(file.display()));
+        }
+        if files == self.input && files.len() == 1 {
+            return Ok(files);
+        }
+        // The names of links stay as they are: in the hub's cache they lead to files without a number.
+        let mut names: Vec<String> = files.iter().map(|file| in_real_folder(file).display().to_string()).collect();
+        names.sort();
+        match first_gap(&names) {
+            Some(gap) => Err(Error::data("a shard is missing")
+                .at(gap.missing)
+                .hint("put the missing file beside the others, or name one file alone")),
             None => Ok(files),
         }
     }
+}
+
+/// The error for one file in an input twice.
+pub(super) fn named_twice(file: impl fmt::Display) -> Error {
+    Error::usage("a file is named twice").at(file).hint("the same rows would be in training and test; name it once")
+}
+
+/// The same name in the folder's one true spelling.
+fn in_real_folder(file: &Path) -> PathBuf {
+    let folder = fs::canonicalize(folder_of(file)).ok();
+    folder.zip(file.file_name()).map_or_else(|| file.to_path_buf(), |(folder, name)| folder.join(name))
 }
 
 fn in_folder(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
     let entries = entries.map_err(|e| Error::file("read", folder, &e))?;
     let files = entries.iter().map(fs::DirEntry::path).filter(|p| p.extension().is_some_and(|e| e == "parquet")).collect();
-    complete(files, &folder.display().to_string(), "the folder has no .parquet files")
+    sorted(files, &folder.display().to_string(), "the folder has no .parquet files")
 }
 
 fn in_pattern(pattern: &str) -> Result<Vec<PathBuf>> {
     let paths = glob::glob(pattern).map_err(|e| Error::usage("not a valid pattern").at(format!("--input {pattern}: {e}")))?;
     let files = paths.collect::<Result<_, _>>().map_err(|e| Error::file("read", e.path(), e.error()))?;
-    complete(files, pattern, "no file matches")
+    sorted(files, pattern, "no file matches")
 }
 
-/// Sorts what a search found; nothing, or a set of shards with a gap, is an error.
-fn complete(mut files: Vec<PathBuf>, place: &str, nothing: &str) -> Result<Vec<PathBuf>> {
+/// Sorts what a search found; nothing is an error.
+fn sorted(mut files: Vec<PathBuf>, place: &str, nothing: &str) -> Result<Vec<PathBuf>> {
     files.sort();
     if files.is_empty() {
         return Err(Error::io(nothing).at(place).hint("check the path; it is taken relative to the working directory"));
     }
-    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    match first_gap(&names) {
-        Some(gap) => Err(Error::data("a shard is missing").at(gap.missing).hint("copy or download the missing file")),
-        None => Ok(files),
-    }
+    Ok(files)
 }

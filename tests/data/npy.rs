@@ -148,8 +148,11 @@ fn paths_that_do_not_work() {
         assert_eq!(code, 5, "{text}");
         assert!(text.contains(path.to_str().unwrap()), "{text}");
     }
-    let twice = Source { input: vec![fixture("c_le_f4.npy"); 2], ..Source::default() };
-    assert_eq!(Embeddings::read(&twice, 0).unwrap_err().exit_code(), 2);
+    for spelling in ["tests/fixtures/c_le_f4.npy", "./tests/fixtures/../fixtures/c_le_f4.npy"] {
+        let twice = Source { input: vec![fixture("c_le_f4.npy"), spelling.into()], ..Source::default() };
+        let (text, code) = message(&Embeddings::read(&twice, 0).unwrap_err());
+        assert!(code == 2 && text.contains("named twice"), "{text}");
+    }
 }
 
 #[test]
