@@ -10,6 +10,7 @@ use super::Source;
 use super::fetch::Client;
 use super::hub::{HubConfig, SAMPLE_HINT};
 use super::shards::first_gap;
+use super::source::named_twice;
 use crate::{Error, Result};
 
 /// Folders deep that a cached snapshot is searched.
@@ -24,7 +25,7 @@ pub(super) struct Dataset {
     commit: String,
     /// In name order.
     files: Vec<String>,
-    /// Offline: the shard that should follow `files` and is not in the cache.
+    /// Offline: what should follow `files` and is not in the cache.
     missing: Option<String>,
 }
 
@@ -57,11 +58,9 @@ impl Dataset {
                 .hint(format!("check that HF_ENDPOINT is a Hugging Face hub, or {SAMPLE_HINT}")));
         }
         let names: Vec<String> = info.siblings.into_iter().map(|s| s.rfilename).collect();
-        let files = choose(&names, &source.hf_parquet_file)?;
-        if source.hf_parquet_file.is_empty()
-            && let Some(gap) = first_gap(&files)
-        {
-            return Err(Error::data("a shard is missing from the dataset's listing").at(gap.missing));
+        let Choice { files, missing } = choose(&names, &source.hf_parquet_file)?;
+        if let Some((name, error)) = missing {
+            return Err(error.at(name));
         }
         let cache = Cache::new(config.cache.clone()).repo(repo.clone());
         if repo.revision() != commit {
@@ -84,10 +83,9 @@ impl Dataset {
         if names.is_empty() {
             return Err(not_cached());
         }
-        let mut files = choose(&names, &source.hf_parquet_file)?;
-        let gap = first_gap(&files).filter(|_| source.hf_parquet_file.is_empty());
-        files.truncate(gap.as_ref().map_or(files.len(), |gap| gap.index));
-        Ok(Self { client: None, cache, id: source.hf_dataset.clone(), commit, files, missing: gap.map(|gap| gap.missing) })
+        let Choice { files, missing } = choose(&names, &source.hf_parquet_file)?;
+        let missing = missing.map(|(name, _)| name);
+        Ok(Self { client: None, cache, id: source.hf_dataset.clone(), commit, files, missing })
     }
 
     /// Dataset and commit, for people.
@@ -100,7 +98,7 @@ impl Dataset {
 
     /// The files on this machine, each downloaded when its turn comes.
     pub(super) fn into_paths(self) -> impl Iterator<Item = Result<PathBuf>> {
-        let missing = self.missing.clone().map(|name| Err(not_cached().at(name)));
+        let missing = self.missing.clone().map(|name| Err(not_cached().at(format!("dataset {}: {name}", self.id))));
         let files = self.files.clone();
         files
             .into_iter()
@@ -172,29 +170,59 @@ fn walk(folder: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
     }
 }
 
-/// Which of a dataset's files to read, in name order: those that match `patterns`, else the parquet files of the train split.
-fn choose(files: &[String], patterns: &[String]) -> Result<Vec<String>> {
-    let mut tables: Vec<String> = files.iter().filter(|f| f.ends_with(".parquet")).cloned().collect();
-    tables.sort();
-    let chosen = if patterns.is_empty() { train_split(&tables)? } else { matching(&tables, patterns)? };
-    if let Some(bad) = chosen.iter().find(|name| !in_folder(name)) {
-        return Err(Error::data("the dataset's listing names a file outside the dataset").at(bad.escape_debug()));
-    }
-    Ok(chosen)
+/// Which of a dataset's files to read.
+#[derive(Default)]
+struct Choice {
+    files: Vec<String>,
+    /// What was asked for, should follow `files` and is not there; with the error for a listing that is complete.
+    missing: Option<(String, Error)>,
 }
 
-fn matching(tables: &[String], patterns: &[String]) -> Result<Vec<String>> {
-    let mut chosen = Vec::new();
+/// Chooses in name order: the files that match `patterns`, one after another, else the parquet files of the train split.
+fn choose(files: &[String], patterns: &[String]) -> Result<Choice> {
+    let mut tables: Vec<String> = files.iter().filter(|f| f.ends_with(".parquet")).cloned().collect();
+    tables.sort();
+    let choice = if patterns.is_empty() { whole(train_split(&tables)?) } else { matching(&tables, patterns)? };
+    if let Some(bad) = choice.files.iter().find(|name| !in_folder(name)) {
+        return Err(Error::data("the dataset's listing names a file outside the dataset").at(bad.escape_debug()));
+    }
+    Ok(choice)
+}
+
+/// Sorted files up to the first missing shard.
+fn whole(mut files: Vec<String>) -> Choice {
+    let missing = first_gap(&files).map(|gap| {
+        files.truncate(gap.index);
+        let error = Error::data("a shard is missing").hint("to read a part of the set, name its files with --hf-parquet-file");
+        (gap.missing, error)
+    });
+    Choice { files, missing }
+}
+
+/// A file named outright is taken even when it is one shard of many.
+fn matching(tables: &[String], patterns: &[String]) -> Result<Choice> {
+    let mut choice = Choice::default();
     for pattern in patterns {
         let glob = glob::Pattern::new(pattern)
             .map_err(|e| Error::usage("not a valid file pattern").at(format!("--hf-parquet-file {pattern}: {e}")))?;
-        let before = chosen.len();
-        chosen.extend(tables.iter().filter(|t| *t == pattern || glob.matches(t)).cloned());
-        if chosen.len() == before {
-            return Err(Error::data("the dataset has no such parquet file").at(pattern).hint(format!("it has {}", some(tables))));
+        let found = if tables.contains(pattern) {
+            Choice { files: vec![pattern.clone()], missing: None }
+        } else {
+            whole(tables.iter().filter(|table| glob.matches(table)).cloned().collect())
+        };
+        if let Some(twice) = found.files.iter().find(|file| choice.files.contains(file)) {
+            return Err(named_twice(format!("--hf-parquet-file {pattern}: {twice}")));
+        }
+        if found.files.is_empty() && found.missing.is_none() {
+            let error = Error::data("the dataset has no such parquet file").hint(format!("it has {}", some(tables)));
+            return Ok(Choice { missing: Some((pattern.clone(), error)), ..choice });
+        }
+        choice.files.extend(found.files);
+        if found.missing.is_some() {
+            return Ok(Choice { missing: found.missing, ..choice });
         }
     }
-    Ok(chosen)
+    Ok(choice)
 }
 
 fn train_split(tables: &[String]) -> Result<Vec<String>> {

@@ -402,6 +402,38 @@ fn files_can_be_chosen() {
     assert_eq!(chosen(FILES, &["de/train.parquet"]).unwrap(), ["de/train.parquet"]);
     let (text, code) = message(&chosen(FILES, &["fr/*.parquet"]).unwrap_err());
     assert!(code == 3 && text.contains("en/a.parquet"), "{text}");
+    let (text, code) = message(&chosen(FILES, &["en/*", "en/a.parquet"]).unwrap_err());
+    assert!(code == 2 && text.contains("named twice: ") && text.contains("en/a.parquet"), "{text}");
+}
+
+#[test]
+fn a_pattern_finds_whole_sets_of_shards_and_a_name_any_shard() {
+    const FILES: &[&str] = &["t-00000-of-00003.parquet", "t-00002-of-00003.parquet"];
+    let (text, code) = message(&chosen(FILES, &["t-*"]).unwrap_err());
+    assert!(code == 3 && text.contains("t-00001-of-00003"), "{text}");
+    assert_eq!(chosen(FILES, &[FILES[1]]).unwrap(), [FILES[1]]);
+    assert_eq!(chosen(FILES, FILES).unwrap(), FILES);
+}
+
+#[test]
+fn offline_what_is_asked_for_is_in_the_cache_or_missed() {
+    let cache = tempfile::tempdir().unwrap();
+    let folder = cache.path().join("datasets--me--vectors/snapshots/main/data");
+    std::fs::create_dir_all(&folder).unwrap();
+    for name in ["train-00000-of-00003.parquet", "train-00002-of-00003.parquet"] {
+        std::fs::write(folder.join(name), shard(0)).unwrap();
+    }
+    let asking = |pattern: &str| Source { hf_parquet_file: vec![pattern.to_string()], ..vectors() };
+    let offline = offline(cache.path());
+    for pattern in ["data/train-*", "data/train-00001-of-00003.parquet", "data/test-*", "../main/data/train-00000*"] {
+        let (text, code) = message(&rows(&asking(pattern), 0, &offline).unwrap_err());
+        assert!(code == 5 && text.contains("not in the cache") && text.contains("me/vectors"), "{pattern}: {text}");
+        let missing = if pattern == "data/train-*" { "data/train-00001-of-00003" } else { pattern };
+        assert!(text.contains(missing), "{pattern}: {text}");
+    }
+    // Enough rows come before the gap, or the file is named.
+    assert_eq!(rows(&asking("data/train-*"), 12, &offline).unwrap().0, 12);
+    assert_eq!(rows(&asking("data/train-00002-of-00003.parquet"), 0, &offline).unwrap().0, 12);
 }
 
 #[test]
