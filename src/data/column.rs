@@ -110,6 +110,22 @@ impl ColumnPath {
         Ok(column)
     }
 
+    /// How the columns of `batch` differ from those of the `first` one, in which this column is; its own type is free.
+    pub(super) fn difference(&self, first: &Schema, batch: Option<&RecordBatch>) -> Option<String> {
+        let Some(batch) = batch else { return Some("a file that is no table has no columns".to_string()) };
+        let (first, other) = (columns(first.fields(), &[], ""), columns(batch.schema().fields(), &[], ""));
+        let same = |a: &Self, b: &Self| {
+            let same_type = if a.indices == self.indices { b.is_float_list() } else { a.data_type.equals_datatype(&b.data_type) };
+            same_type && a.indices == b.indices && a.name == b.name
+        };
+        let show = |columns: &[Self], at: usize| {
+            columns.get(at).map_or_else(|| "no column".to_string(), |c| format!("column '{}' ({})", c.name, c.data_type))
+        };
+        (0..first.len().max(other.len()))
+            .find(|&at| !first.get(at).zip(other.get(at)).is_some_and(|(a, b)| same(a, b)))
+            .map(|at| format!("{} where the first file has {}", show(&other, at), show(&first, at)))
+    }
+
     /// `batch` with this column replaced by lists of `dim` f32 under the same name.
     pub(super) fn replace(
         &self,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, Field, Schema};
+use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -40,7 +40,12 @@ pub struct Writer {
 enum Format {
     Npy,
     Npz(Box<ZipWriter<File>>),
-    Parquet { column: Option<ColumnPath>, writer: Option<Box<ArrowWriter<File>>> },
+    /// `others` is the schema of the first rows, where their other columns come along.
+    Parquet {
+        column: Option<ColumnPath>,
+        others: Option<SchemaRef>,
+        writer: Option<Box<ArrowWriter<File>>>,
+    },
 }
 
 impl Writer {
@@ -73,7 +78,7 @@ impl Writer {
                 zip.write_all(&header).map_err(|e| fail(&e))?;
                 Format::Npz(Box::new(zip))
             }
-            _ => Format::Parquet { column: input.column().cloned(), writer: None },
+            _ => Format::Parquet { column: input.column().cloned(), others: None, writer: None },
         };
         Ok(Self { path: path.to_path_buf(), file, format, rows, dim, written: 0 })
     }
@@ -91,8 +96,19 @@ impl Writer {
         match &mut self.format {
             Format::Npy => write_floats(self.file.file(), values).map_err(|e| Error::file("write", &self.path, &e)),
             Format::Npz(zip) => write_floats(zip, values).map_err(|e| Error::file("write", &self.path, &e)),
-            Format::Parquet { column, writer } => {
-                let batch = batch(column.as_ref().zip(block.columns()), values, self.dim)
+            Format::Parquet { column, others, writer } => {
+                let carried = column.as_ref().zip(block.columns());
+                if writer.is_none() {
+                    *others = carried.map(|(_, batch)| batch.schema());
+                }
+                if let (Some(column), Some(first)) = (&*column, &*others)
+                    && let Some(difference) = column.difference(first, block.columns())
+                {
+                    return Err(Error::data("the input files differ in their columns")
+                        .at(format!("{}: row {}: {difference}", self.path.display(), block.first_row))
+                        .hint("compress these files one by one, or write .npy or .npz, which take the vectors alone"));
+                }
+                let batch = batch(carried, values, self.dim)
                     .map_err(|e| Error::data(format!("the rows cannot be written as parquet ({e})")).at(self.path.display()))?;
                 let writer = match writer {
                     Some(writer) => writer,

@@ -55,6 +55,25 @@ fn the_other_columns_come_along() {
 }
 
 #[test]
+fn inputs_with_different_other_columns_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.parquet");
+    let both = |first: &str, second: &str| Source { input: vec![fixture(first), fixture(second)], ..Source::default() };
+    // The embeddings may be of any type: they are replaced.
+    truncate(&both("large_f2.parquet", "fixed_f8.parquet"), &path).unwrap();
+    for (first, second, part) in [
+        ("list_f4.parquet", "two_columns.parquet", "where the first file has column 'id' (Int64)"),
+        ("v2.parquet", "list_f4.parquet", "column 'id' (Int64) where"),
+        ("list_f4.parquet", "v2.parquet", "column 'emb' (List"),
+        ("list_f4.parquet", "c_le_f4.npy", "no columns"),
+    ] {
+        let (text, code) = message(&truncate(&both(first, second), &path).unwrap_err());
+        assert!(code == 3 && text.contains("row 12") && text.contains(part), "{text}");
+        assert!(text.contains(path.to_str().unwrap()) && text.contains(".npz"), "{text}");
+    }
+}
+
+#[test]
 fn an_error_leaves_the_target_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.npz");
