@@ -15,9 +15,10 @@ pub fn shuffle<T>(items: &mut [T], rng: &mut impl Rng) {
     }
 }
 
-/// A uniform index below `bound`, by a multiplication without bias worth noting (less than 2^-32 x bound).
+/// A uniform index below `bound`, by a multiplication whose bias is below 2^-32. Spelled out, for [`Split`](crate::data::Split)
+/// rests on it: `rand` may change how it maps bits to a range.
 pub fn below(bound: u32, rng: &mut impl Rng) -> u32 {
-    (((rng.next_u64() >> 32) * u64::from(bound)) >> 32) as u32
+    ((u128::from(rng.next_u64()) * u128::from(bound)) >> 64) as u32
 }
 
 /// `count` distinct indices below `bound`, in random order; all of them when there are fewer.

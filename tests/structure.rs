@@ -10,7 +10,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("simd", &[]),
     ("metric", &["error", "memory"]),
-    ("data", &["memory", "metric"]),
+    ("data", &["memory", "metric", "random"]),
     ("tensor", &[]),
     ("op", &["case"]),
     ("case", &["plan", "random", "tensor"]),

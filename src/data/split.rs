@@ -1,7 +1,9 @@
 //! The seeded division of rows into train, validation and test.
 
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::random::shuffle;
 
 /// Row numbers of the three parts, 80/10/10, each in shuffled order; together every row exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -22,18 +24,9 @@ impl Split {
     pub fn new(rows: usize, seed: u64) -> Self {
         let count = u32::try_from(rows).expect("split: more than u32::MAX rows");
         let mut order: Vec<u32> = (0..count).collect();
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // Fisher-Yates, with the draw spelled out: `rand` may change how it maps bits to a range.
-        for last in (1..rows).rev() {
-            order.swap(last, below(rng.next_u64(), last as u64 + 1));
-        }
+        shuffle(&mut order, &mut ChaCha8Rng::seed_from_u64(seed));
         let test = order.split_off(rows * 9 / 10);
         let val = order.split_off(rows * 8 / 10);
         Self { train: order, val, test }
     }
-}
-
-/// Maps 64 random bits to `0..bound`; for `bound <= 2^32` the bias is below 2^-32.
-fn below(bits: u64, bound: u64) -> usize {
-    ((u128::from(bits) * u128::from(bound)) >> 64) as usize
 }
