@@ -6,11 +6,12 @@ pub mod progress;
 use std::path::Path;
 use std::process::ExitCode;
 
+use clap::{Args, Parser};
+
 use crate::backend::{Backend, Cpu, DeviceChoice, adapters, choose};
 use crate::config::TrainConfig;
 use crate::data::{Embeddings, Source};
 use crate::error::{Error, Result};
-use clap::{Args, Parser};
 
 pub use json::{JsonLines, print_json, write_json};
 

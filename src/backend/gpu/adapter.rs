@@ -56,8 +56,6 @@ pub struct AdapterInfo {
     pub kind: AdapterKind,
     /// Largest binding in bytes: larger tensors are split by rows.
     pub binding_bytes: u64,
-    /// Largest workgroup memory in bytes.
-    pub workgroup_bytes: u32,
     /// What it lacks to run the shaders, if anything.
     pub lacks: Option<String>,
 }
@@ -85,7 +83,6 @@ impl AdapterInfo {
             backend: format!("{:?}", info.backend),
             kind,
             binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(ADDRESSED_BYTES),
-            workgroup_bytes: limits.max_compute_workgroup_storage_size,
             lacks: lacks.then(|| "it has no immediates (push constants)".to_owned()),
         }
     }
