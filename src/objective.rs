@@ -129,7 +129,7 @@ impl Objective {
     ) {
         let teacher_inverse_temperature = 1.0 / teacher_temperature;
         let weight = config.lambda_list as f32 / shape.batch as f32;
-        let list = listwise_kl::Config { teacher_inverse_temperature, weight };
+        let list = listwise_kl::Config { teacher_inverse_temperature, weight, write: Write::Set };
         listwise_kl(plan, teacher, student, self.log_inverse_temperature, self.anchors, self.candidates, loss, list);
         if config.lambda_hard == 0.0 {
             return;
