@@ -49,7 +49,7 @@ impl Encoder {
         let output = plan.state("output", [block, dim_out]);
         normalize(&mut plan, rows, unit, inverse_norm);
         let network = Network::new(&mut plan, map);
-        network.forward(&mut plan, unit, output, None);
+        network.encode(&mut plan, unit, output);
         let mut program = backend.compile(plan)?;
         network.write(&mut *program, map)?;
         Ok(Self { program, encode, network, rows, inverse_norm, output })

@@ -8,6 +8,7 @@ use crate::op::Write;
 use crate::ops::adamw::{Parameter, adamw};
 use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
+use crate::ops::first_columns::first_columns;
 use crate::ops::gelu::gelu;
 use crate::ops::matmul::{Layout, matmul};
 use crate::ops::multiply::multiply;
@@ -49,11 +50,18 @@ pub struct Dropout {
 /// Encoded rows, with what the backward pass needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoded {
-    /// What is compared by inner product, `[rows, dim_out]`: z, or z / |z| where the student's metric is cosine.
-    pub output: Tensor,
-    /// 1 / |z| `[rows, 1]`, where the metric is cosine.
-    inverse_norm: Option<Tensor>,
+    /// z `[rows, dim_out]`.
+    pub z: Tensor,
     hidden: Option<Units>,
+}
+
+/// The first coordinates of encoded rows, as they are compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Prefix {
+    /// What is compared by inner product, `[rows, dims]`: the coordinates p, or p / |p| where the student's metric is cosine.
+    pub output: Tensor,
+    /// 1 / |p| `[rows, 1]`, where the metric is cosine.
+    inverse_norm: Option<Tensor>,
 }
 
 /// Hidden units of encoded rows, `[rows, width]`.
@@ -122,10 +130,23 @@ impl Network {
         Trainable { weight: Parameter::new(plan, self.weight), bias: Parameter::new(plan, self.bias), hidden }
     }
 
-    /// Records the encoding of `x [rows, dim_in]` into `output [rows, dim_out]`.
-    pub fn forward(&self, plan: &mut Plan, x: Tensor, output: Tensor, dropout: Option<Dropout>) -> Encoded {
-        let cosine = self.metric == Metric::Cosine;
-        let z = if cosine { plan.scratch("z", output.shape) } else { output };
+    /// Records the encoding of `x [rows, dim_in]` into `output [rows, dim_out]`, as it is compared.
+    pub fn encode(&self, plan: &mut Plan, x: Tensor, output: Tensor) {
+        match self.metric {
+            Metric::Dot => {
+                self.forward(plan, x, output, None);
+            }
+            Metric::Cosine => {
+                let z = plan.scratch("z", output.shape);
+                self.forward(plan, x, z, None);
+                let inverse_norm = plan.scratch("1 / |z|", [x.rows(), 1]);
+                normalize(plan, z, output, inverse_norm);
+            }
+        }
+    }
+
+    /// Records `z [rows, dim_out]` of `x [rows, dim_in]`.
+    pub fn forward(&self, plan: &mut Plan, x: Tensor, z: Tensor, dropout: Option<Dropout>) -> Encoded {
         matmul(plan, Layout::NT, x, self.weight, z, Write::Set);
         add_bias(plan, self.bias, z);
         let hidden = self.hidden.map(|hidden| {
@@ -138,19 +159,29 @@ impl Network {
             matmul(plan, Layout::NT, units.values, hidden.output, z, Write::Add);
             units
         });
-        let inverse_norm = cosine.then(|| {
-            let inverse_norm = plan.scratch("1 / |z|", [x.rows(), 1]);
-            normalize(plan, z, output, inverse_norm);
-            inverse_norm
-        });
-        Encoded { output, inverse_norm, hidden }
+        Encoded { z, hidden }
     }
 
-    /// Records the derivatives by the parameters for the encoding of `x`; `gradient` holds dL/d(output) and is overwritten.
-    pub fn backward(&self, plan: &mut Plan, x: Tensor, encoded: Encoded, gradient: Tensor, into: &Trainable, write: Write) {
-        if let Some(inverse_norm) = encoded.inverse_norm {
-            normalize_backward(plan, encoded.output, inverse_norm, gradient);
+    /// Records what is compared in the first `dims` coordinates of `z`.
+    pub fn prefix(&self, plan: &mut Plan, z: Tensor, dims: u32) -> Prefix {
+        let mut p = z;
+        if dims < z.cols() {
+            p = plan.scratch("prefix", [z.rows(), dims]);
+            first_columns(plan, z, p, Write::Set);
         }
+        match self.metric {
+            Metric::Dot => Prefix { output: p, inverse_norm: None },
+            Metric::Cosine => {
+                let output = plan.scratch("unit prefix", p.shape);
+                let inverse_norm = plan.scratch("1 / |prefix|", [z.rows(), 1]);
+                normalize(plan, p, output, inverse_norm);
+                Prefix { output, inverse_norm: Some(inverse_norm) }
+            }
+        }
+    }
+
+    /// Records the derivatives by the parameters for the encoding of `x`; `gradient` holds dL/dz.
+    pub fn backward(&self, plan: &mut Plan, x: Tensor, encoded: Encoded, gradient: Tensor, into: &Trainable, write: Write) {
         matmul(plan, Layout::TN, gradient, x, into.weight.gradient, write);
         column_sum(plan, gradient, into.bias.gradient, 1.0, write);
         if let (Some(hidden), Some(units), Some([weight, bias, output])) = (self.hidden, encoded.hidden, &into.hidden) {
@@ -160,6 +191,22 @@ impl Network {
             multiply(plan, units.slopes, upstream);
             matmul(plan, Layout::TN, upstream, x, weight.gradient, write);
             column_sum(plan, upstream, bias.gradient, 1.0, write);
+        }
+    }
+}
+
+impl Prefix {
+    /// Records the derivative by `z` of a loss of scores: by the output it is the product of `score_gradient` and `other`, the
+    /// output that this one was compared with. The prefix that is all of z comes first and sets `z_gradient`; shorter ones add to it.
+    pub fn backward(self, plan: &mut Plan, layout: Layout, score_gradient: Tensor, other: Self, z_gradient: Tensor) {
+        let whole = self.output.cols() == z_gradient.cols();
+        let gradient = if whole { z_gradient } else { plan.scratch("prefix gradient", self.output.shape) };
+        matmul(plan, layout, score_gradient, other.output, gradient, Write::Set);
+        if let Some(inverse_norm) = self.inverse_norm {
+            normalize_backward(plan, self.output, inverse_norm, gradient);
+        }
+        if !whole {
+            first_columns(plan, gradient, z_gradient, Write::Add);
         }
     }
 }

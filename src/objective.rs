@@ -26,13 +26,26 @@ pub struct Shape {
     pub candidates: u32,
 }
 
-/// Temperatures of the two softmaxes, each in units of its own similarities.
+/// A prefix of the output: its first coordinates, which are compared by themselves.
+#[derive(Clone, Debug)]
+pub struct Prefix {
+    /// Coordinates.
+    pub dims: usize,
+    /// Factor of its losses.
+    pub weight: f32,
+    /// Its divergences, at least one. Hard negatives are compared at the temperatures of the first.
+    pub terms: Vec<Term>,
+}
+
+/// A listwise divergence: temperatures of the two softmaxes, each in units of its own similarities.
 #[derive(Clone, Copy, Debug)]
-pub struct Temperatures {
+pub struct Term {
     /// Of the teacher, fixed.
     pub teacher: f32,
     /// Of the student at the start; its logarithm is learnt.
     pub student: f32,
+    /// Factor of the divergence.
+    pub weight: f32,
 }
 
 /// The tensors of a training plan that the host writes and reads, and its routines.
@@ -47,8 +60,8 @@ pub struct Objective {
     pub schedule: Tensor,
     /// The map.
     pub network: Network,
-    /// log(1 / student temperature) `[1, 1]`.
-    pub log_inverse_temperature: Tensor,
+    /// log(1 / student temperature) `[1, 1]` of the terms of each prefix.
+    pub log_inverse_temperatures: Vec<Vec<Tensor>>,
     /// Mean loss of each step `[steps, 1]`.
     pub losses: Tensor,
     /// Dropout of an epoch.
@@ -57,16 +70,32 @@ pub struct Objective {
     pub step: Routine,
 }
 
-/// Rows of a role in a step: as they are, and encoded.
+/// Rows of a role in a step: as they are, encoded, and the derivative of the loss by the latter.
 struct Side {
     rows: Tensor,
     encoded: Encoded,
+    gradient: Tensor,
+}
+
+/// Scores of a step `[batch, candidates]`; the student's and their gradient are of one prefix after the other.
+struct Scores {
+    teacher: Tensor,
+    student: Tensor,
+    gradient: Tensor,
+    /// The head of the teacher's ranking, where there are hard negatives.
+    pool: Option<Tensor>,
 }
 
 impl Objective {
-    /// Records the plan of a training run that starts from a map. Losses take the scores of a step whole, updates a parameter:
-    /// where the limits do not allow that, [`Plan::check`] says so.
-    pub fn record(limits: Limits, shape: &Shape, config: &TrainConfig, start: &Map, temperatures: Temperatures) -> (Plan, Self) {
+    /// Records the plan of a training run that starts from a map. The last of the `prefixes`, in ascending order, is the whole
+    /// output. Losses take the scores of a step whole, updates a parameter: where the limits do not allow that, [`Plan::check`]
+    /// says so.
+    ///
+    /// # Panics
+    /// If the last prefix is not the whole output, or one has no terms.
+    pub fn record(limits: Limits, shape: &Shape, config: &TrainConfig, start: &Map, prefixes: &[Prefix]) -> (Plan, Self) {
+        assert!(prefixes.last().is_some_and(|last| last.dims == start.dim_out), "the last prefix is the whole output");
+        assert!(prefixes.iter().all(|prefix| !prefix.terms.is_empty()), "every prefix has terms");
         let mut plan = Plan::new(limits);
         let lists = if shape.candidates == shape.rows { 1 } else { shape.steps };
         let this = Self {
@@ -75,84 +104,112 @@ impl Objective {
             candidates: plan.indices("candidates", [lists, shape.candidates]),
             schedule: plan.input("schedule", [shape.steps, 3]),
             network: Network::new(&mut plan, start),
-            log_inverse_temperature: plan.state("log inverse temperature", [1, 1]),
+            log_inverse_temperatures: prefixes
+                .iter()
+                .map(|prefix| prefix.terms.iter().map(|_| plan.state("log inverse temperature", [1, 1])).collect())
+                .collect(),
             losses: plan.state("losses", [shape.steps, 1]),
             dropout: Dropout { seeds: plan.indices("dropout seeds", [shape.steps, 1]), rate: config.dropout as f32 },
             step: plan.routine(),
         };
-        this.record_step(&mut plan, shape, config, start, temperatures);
+        this.record_step(&mut plan, shape, config, start, prefixes);
         (plan, this)
     }
 
     /// One step: anchors and candidates are encoded, their scores compared with the teacher's, and the parameters updated. A row
     /// that is both anchor and candidate contributes to the derivatives in both roles.
-    fn record_step(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, start: &Map, temperatures: Temperatures) {
+    fn record_step(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, start: &Map, prefixes: &[Prefix]) {
         let anchor_rows = gathered(plan, self.rows, self.anchors);
         let every_row = shape.candidates == shape.rows;
         let candidate_rows = if every_row { self.rows } else { gathered(plan, self.rows, self.candidates) };
         let anchors = self.side(plan, anchor_rows, start);
         let candidates = self.side(plan, candidate_rows, start);
-        let scores = [shape.batch, shape.candidates];
-        let teacher = plan.scratch("teacher scores", scores);
-        let student = plan.scratch("student scores", scores);
-        matmul(plan, Layout::NT, anchors.rows, candidates.rows, teacher, Write::Set);
-        matmul(plan, Layout::NT, anchors.encoded.output, candidates.encoded.output, student, Write::Set);
-        let loss = ListLoss {
-            gradient: plan.scratch("score gradient", scores),
-            loss: plan.scratch("loss", [shape.batch, 1]),
-            temperature_gradient: plan.scratch("temperature gradient", [shape.batch, 1]),
-        };
-        self.record_loss(plan, shape, config, temperatures.teacher, [teacher, student], loss);
-        column_sum(plan, loss.loss, self.losses, 1.0, Write::Set);
-
+        let scores = self.record_teacher(plan, shape, config, [anchors.rows, candidates.rows]);
+        for (prefix, betas) in prefixes.iter().zip(&self.log_inverse_temperatures).rev() {
+            let [a, c] = [&anchors, &candidates].map(|side| self.network.prefix(plan, side.encoded.z, prefix.dims as u32));
+            matmul(plan, Layout::NT, a.output, c.output, scores.student, Write::Set);
+            let loss = self.record_loss(plan, shape, config, prefix, betas, &scores);
+            let write = if prefix.dims == start.dim_out { Write::Set } else { Write::Add };
+            column_sum(plan, loss, self.losses, 1.0, write);
+            a.backward(plan, Layout::NN, scores.gradient, c, anchors.gradient);
+            c.backward(plan, Layout::TN, scores.gradient, a, candidates.gradient);
+        }
         let trainable = self.network.trainable(plan);
-        let temperature = Parameter::new(plan, self.log_inverse_temperature);
-        column_sum(plan, loss.temperature_gradient, temperature.gradient, 1.0, Write::Set);
-        let gradient = plan.scratch("anchor gradient", anchors.encoded.output.shape);
-        matmul(plan, Layout::NN, loss.gradient, candidates.encoded.output, gradient, Write::Set);
-        self.network.backward(plan, anchors.rows, anchors.encoded, gradient, &trainable, Write::Set);
-        let gradient = plan.scratch("candidate gradient", candidates.encoded.output.shape);
-        matmul(plan, Layout::TN, loss.gradient, anchors.encoded.output, gradient, Write::Set);
-        self.network.backward(plan, candidates.rows, candidates.encoded, gradient, &trainable, Write::Add);
+        for (side, write) in [(anchors, Write::Set), (candidates, Write::Add)] {
+            self.network.backward(plan, side.rows, side.encoded, side.gradient, &trainable, write);
+        }
         trainable.update(plan, self.schedule, start);
-        adamw(plan, self.schedule, temperature, 1.0, 0.0);
     }
 
+    fn record_teacher(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, [anchors, candidates]: [Tensor; 2]) -> Scores {
+        let scores = [shape.batch, shape.candidates];
+        let teacher = plan.scratch("teacher scores", scores);
+        matmul(plan, Layout::NT, anchors, candidates, teacher, Write::Set);
+        let pool = (config.lambda_hard > 0.0).then(|| {
+            let (positives, per_anchor) = (positives(shape, config), config.hard_neg_per_anchor as u32);
+            let length = share(shape, config.hard_neg_l).clamp(positives + per_anchor, shape.candidates - 1);
+            let pool = plan.scratch_indices("pool", [shape.batch, length]);
+            let pool_scores = plan.scratch("pool scores", [shape.batch, length]);
+            let columns = top_k::Columns::List(self.candidates);
+            let search = top_k::Config { columns, excluded: Some(self.anchors), carry_from: u32::MAX };
+            top_k::top_k(plan, teacher, pool_scores, pool, search);
+            pool
+        });
+        Scores {
+            teacher,
+            student: plan.scratch("student scores", scores),
+            gradient: plan.scratch("score gradient", scores),
+            pool,
+        }
+    }
+
+    /// The losses of a prefix, whose sum over its terms is returned, `[batch, 1]`, and the updates of its temperatures.
     fn record_loss(
         &self,
         plan: &mut Plan,
         shape: &Shape,
         config: &TrainConfig,
-        teacher_temperature: f32,
-        [teacher, student]: [Tensor; 2],
-        loss: ListLoss,
-    ) {
-        let teacher_inverse_temperature = 1.0 / teacher_temperature;
-        let weight = config.lambda_list as f32 / shape.batch as f32;
-        let list = listwise_kl::Config { teacher_inverse_temperature, weight, write: Write::Set };
-        listwise_kl(plan, teacher, student, self.log_inverse_temperature, self.anchors, self.candidates, loss, list);
-        if config.lambda_hard == 0.0 {
-            return;
+        prefix: &Prefix,
+        betas: &[Tensor],
+        scores: &Scores,
+    ) -> Tensor {
+        let Scores { teacher, student, gradient, pool } = *scores;
+        let sum = plan.scratch("loss", [shape.batch, 1]);
+        for (index, (term, &beta)) in prefix.terms.iter().zip(betas).enumerate() {
+            let temperature_gradient = plan.scratch("temperature gradient", [shape.batch, 1]);
+            let loss = ListLoss { gradient, loss: sum, temperature_gradient };
+            let teacher_inverse_temperature = 1.0 / term.teacher;
+            let write = if index == 0 { Write::Set } else { Write::Add };
+            let weight = prefix.weight * term.weight / shape.batch as f32;
+            let list = listwise_kl::Config { teacher_inverse_temperature, weight, write };
+            listwise_kl(plan, teacher, student, beta, self.anchors, self.candidates, loss, list);
+            if let (0, Some(pool)) = (index, pool) {
+                let (positives, negatives) = (positives(shape, config), config.hard_neg_per_anchor as u32);
+                let weight = prefix.weight * config.lambda_hard as f32 / shape.batch as f32;
+                let hard = hard_negative::Config { positives, negatives, teacher_inverse_temperature, weight };
+                hard_negative(plan, teacher, student, pool, beta, loss, hard);
+            }
+            let temperature = Parameter::new(plan, beta);
+            column_sum(plan, temperature_gradient, temperature.gradient, 1.0, Write::Set);
+            adamw(plan, self.schedule, temperature, 1.0, 0.0);
         }
-        // A sample of the training rows holds that share of the teacher's neighbours.
-        let share = |count: usize| (count as f64 * f64::from(shape.candidates) / f64::from(shape.rows)).round() as u32;
-        let per_anchor = config.hard_neg_per_anchor as u32;
-        let positives = share(config.k).max(1);
-        let length = share(config.hard_neg_l).clamp(positives + per_anchor, shape.candidates - 1);
-        let pool = plan.scratch_indices("pool", [shape.batch, length]);
-        let pool_scores = plan.scratch("pool scores", [shape.batch, length]);
-        let columns = top_k::Columns::List(self.candidates);
-        let search = top_k::Config { columns, excluded: Some(self.anchors), carry_from: u32::MAX };
-        top_k::top_k(plan, teacher, pool_scores, pool, search);
-        let weight = config.lambda_hard as f32 / shape.batch as f32;
-        let hard = hard_negative::Config { positives, negatives: per_anchor, teacher_inverse_temperature, weight };
-        hard_negative(plan, teacher, student, pool, self.log_inverse_temperature, loss, hard);
+        sum
     }
 
     fn side(&self, plan: &mut Plan, rows: Tensor, start: &Map) -> Side {
-        let output = plan.scratch("encoded", [rows.rows(), start.dim_out as u32]);
-        Side { rows, encoded: self.network.forward(plan, rows, output, Some(self.dropout)) }
+        let shape = [rows.rows(), start.dim_out as u32];
+        let z = plan.scratch("z", shape);
+        Side { rows, encoded: self.network.forward(plan, rows, z, Some(self.dropout)), gradient: plan.scratch("dL/dz", shape) }
     }
+}
+
+/// How many of the teacher's neighbours a sample of the training rows holds, of so many among all.
+fn share(shape: &Shape, count: usize) -> u32 {
+    (count as f64 * f64::from(shape.candidates) / f64::from(shape.rows)).round() as u32
+}
+
+fn positives(shape: &Shape, config: &TrainConfig) -> u32 {
+    share(shape, config.k).max(1)
 }
 
 fn gathered(plan: &mut Plan, source: Tensor, table: Tensor) -> Tensor {

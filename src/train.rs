@@ -1,11 +1,12 @@
 //! The only training loop: for any backend, through a plan.
 
+mod prefixes;
 mod run;
 
 use crate::backend::Backend;
 use crate::baselines::random_projection;
 use crate::candidates::Batches;
-use crate::config::{Init, SPLIT_SEED, Tau, TrainConfig};
+use crate::config::{Init, SPLIT_SEED, TrainConfig};
 use crate::corpus::Corpus;
 use crate::data::{Embeddings, Split};
 use crate::encoder::{Encoder, block_rows};
@@ -13,17 +14,14 @@ use crate::error::{Error, Result};
 use crate::eval::Scores;
 use crate::metric::Metric;
 use crate::model::{Compressor, Epoch, Hidden, Map, Meta, SCHEMA_VERSION};
-use crate::objective::Temperatures;
-use crate::random::{normal, sample};
-use crate::search::neighbours;
+use crate::random::normal;
+use prefixes::prefixes;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use run::Run;
 
 /// Standard deviation of what hidden units see at the start.
 const HIDDEN_SPREAD: f32 = 1.0;
-/// Rows whose neighbours measure the spread of similarities.
-const SPREAD_ROWS: usize = 512;
 
 /// What a training run reports.
 #[derive(Clone, Debug)]
@@ -70,7 +68,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     let (mut best, init, scores) = initial(corpus, config)?;
     let start = epoch(0, None, &scores);
     let mut history = vec![start.clone()];
-    let temperatures = temperatures(corpus, config, &best)?;
+    let prefixes = prefixes(corpus, config, &best)?;
     let hidden = (config.hidden > 0).then(|| hidden_start(corpus, config));
     let first = Map { hidden, ..best.clone() };
     let mut batches = Batches::new(corpus.split.train.len(), config);
@@ -79,7 +77,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
         Error::usage(format!("--epochs {} of {steps} steps are more than can be counted", config.epochs)).hint("use fewer")
     })?;
     progress(&Progress::Start { steps: all_steps, init: &init, epoch: &start })?;
-    let mut run = Run::new(corpus, config, &first, temperatures, &batches)?;
+    let mut run = Run::new(corpus, config, &first, &prefixes, &batches)?;
     let mut encoder = Encoder::new(&first, corpus.backend, block_rows(&first))?;
     let mut best_epoch = start;
     for number in 1..=config.epochs {
@@ -97,7 +95,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
         progress(&Progress::Epoch { epoch: &epoch, best: better })?;
         history.push(epoch);
     }
-    let meta = meta(corpus, config, &best, init, temperatures.teacher, best_epoch.epoch, history);
+    let meta = meta(corpus, config, &best, init, prefixes[0].terms[0].teacher, best_epoch.epoch, history);
     Ok(Compressor { map: best, meta })
 }
 
@@ -138,39 +136,6 @@ fn hidden_start(corpus: &Corpus<'_>, config: &TrainConfig) -> Hidden {
     let weight: Vec<f32> = (0..width * dim).map(|_| normal(&mut rng) * scale).collect();
     let bias = weight.chunks(dim).map(|a| -a.iter().zip(mean).map(|(a, m)| a * m).sum::<f32>()).collect();
     Hidden { weight, bias, output: vec![0.0; config.dim_out * width] }
-}
-
-/// The teacher's temperature as configured; the student's starts at the same number of its own spreads.
-fn temperatures(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> Result<Temperatures> {
-    let train = corpus.train_rows();
-    let teacher_spread = spread(corpus, train, corpus.info.dim)?;
-    if teacher_spread == 0.0 {
-        return Err(Error::data("the nearest neighbours of every row are equally near: there is no ranking to keep")
-            .hint("check that the rows differ"));
-    }
-    // In one dimension all cosines may be equal at the start.
-    let student_spread = match spread(corpus, &map.encode(corpus.backend, train)?, map.dim_out)? {
-        0.0 => teacher_spread,
-        spread => spread,
-    };
-    let teacher = match config.tau {
-        Tau::Absolute(tau) => tau as f32,
-        Tau::Auto => teacher_spread,
-    };
-    Ok(Temperatures { teacher, student: teacher * student_spread / teacher_spread })
-}
-
-/// Mean over rows of the standard deviation of their top-k similarities.
-fn spread(corpus: &Corpus<'_>, rows: &[f32], dim: usize) -> Result<f32> {
-    let count = rows.len() / dim;
-    let queries = sample(count as u32, SPREAD_ROWS, &mut ChaCha8Rng::seed_from_u64(0));
-    let k = corpus.k.clamp(2, count - 1);
-    let found = neighbours(corpus.backend, rows, dim, &queries, k)?;
-    let deviation = |scores: &[f32]| {
-        let mean = scores.iter().sum::<f32>() / k as f32;
-        (scores.iter().map(|s| (s - mean) * (s - mean)).sum::<f32>() / (k - 1) as f32).sqrt()
-    };
-    Ok(found.scores.chunks(k).map(deviation).sum::<f32>() / queries.len() as f32)
 }
 
 fn meta(

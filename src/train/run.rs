@@ -9,7 +9,7 @@ use crate::config::TrainConfig;
 use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::model::Map;
-use crate::objective::{Objective, Shape, Temperatures};
+use crate::objective::{Objective, Prefix, Shape};
 use crate::schedule::adamw_rows;
 
 /// Steps that are run between two calls of the progress function.
@@ -27,7 +27,7 @@ impl Run {
         corpus: &Corpus<'_>,
         config: &TrainConfig,
         start: &Map,
-        temperatures: Temperatures,
+        prefixes: &[Prefix],
         batches: &Batches,
     ) -> Result<Self> {
         let shape = Shape {
@@ -36,11 +36,14 @@ impl Run {
             batch: batches.batch() as u32,
             candidates: batches.candidates() as u32,
         };
-        let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, temperatures);
+        let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, prefixes);
         let mut program = corpus.backend.compile(plan)?;
         program.write(objective.rows, corpus.train_rows())?;
         objective.network.write(&mut *program, start)?;
-        program.write(objective.log_inverse_temperature, &[-temperatures.student.ln()][..])?;
+        let terms = prefixes.iter().flat_map(|prefix| &prefix.terms);
+        for (tensor, term) in objective.log_inverse_temperatures.iter().flatten().zip(terms) {
+            program.write(*tensor, &[-term.student.ln()][..])?;
+        }
         Ok(Self { objective, program, learning_rate: config.lr })
     }
 

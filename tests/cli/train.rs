@@ -79,6 +79,15 @@ fn hard_negatives_add_to_the_loss() {
 }
 
 #[test]
+fn a_divergence_at_a_wider_temperature_adds_to_the_loss() {
+    let (config, [without, with]) = histories("--lambda-wide 4");
+    assert_eq!(config.lambda_wide, 4.0);
+    assert!(with[1].loss > without[1].loss, "{with:?} and {without:?}");
+    let (_, [without, alone]) = histories("--lambda-list 0 --lambda-wide 4");
+    assert!(alone[1].loss < with[1].loss && alone[20].loss < alone[1].loss, "{alone:?}, {with:?} and {without:?}");
+}
+
+#[test]
 fn an_automatic_temperature_comes_from_the_data() {
     let folder = Folder::with_rows();
     folder.succeeds(&format!("{TRAIN} --tau auto"));

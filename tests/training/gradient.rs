@@ -4,7 +4,7 @@ use embedding_compressor::backend::{Oracle, Program};
 use embedding_compressor::config::TrainConfig;
 use embedding_compressor::metric::{Metric, normalize_rows};
 use embedding_compressor::model::{Hidden, Map};
-use embedding_compressor::objective::{Objective, Shape, Temperatures};
+use embedding_compressor::objective::{Objective, Prefix, Shape, Term};
 use embedding_compressor::plan::{Limits, Node, Role};
 use embedding_compressor::tensor::{DType, Tensor};
 use libtest_mimic::Trial;
@@ -14,31 +14,46 @@ use crate::test;
 
 const ROWS: usize = 12;
 const DIM: usize = 6;
-const DIM_OUT: usize = 3;
+const DIM_OUT: usize = 4;
 const ANCHORS: [u32; 4] = [3, 0, 11, 7];
 const STEP: f64 = 1e-5;
+
+/// Two temperatures, of which the second is the wider.
+const TERMS: [Term; 2] = [Term { teacher: 0.2, student: 0.3, weight: 1.0 }, Term { teacher: 0.8, student: 1.2, weight: 4.0 }];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for metric in [Metric::Cosine, Metric::Dot] {
-        for (weights, lambda_list, lambda_hard) in [("list", 1.0, 0.0), ("hard", 0.0, 1.0), ("both", 1.0, 0.5)] {
-            for (candidates, hidden) in [(12, 0), (9, 0), (12, 5), (9, 5)] {
-                let name =
-                    format!("gradient of the loss::{}, {weights}, {candidates} candidates, {hidden} hidden", metric.name());
-                let config = TrainConfig {
-                    k: 3,
-                    hidden,
-                    dropout: 0.2,
-                    lambda_list,
-                    lambda_hard,
-                    hard_neg_l: 8,
-                    hard_neg_per_anchor: 2,
-                    ..TrainConfig::default()
-                };
-                trials.push(Trial::test(name, move || {
-                    differentiate(metric, &config, candidates);
-                    Ok(())
-                }));
+        for (losses, terms, lambda_hard) in [
+            ("list", &TERMS[..1], 0.0),
+            ("hard", &[Term { weight: 0.0, ..TERMS[0] }], 1.0),
+            ("both", &TERMS[..1], 0.5),
+            ("all", &TERMS, 0.5),
+        ] {
+            // One dimension is no case: its cosines are 1 or -1 and have no derivative.
+            for (nesting, dims) in [("alone", &[DIM_OUT][..]), ("nested", &[2, 3, DIM_OUT])] {
+                for (candidates, hidden) in [(12, 0), (9, 0), (12, 5), (9, 5)] {
+                    let name = format!(
+                        "gradient of the loss::{}, {losses}, {nesting}, {candidates} candidates, {hidden} hidden",
+                        metric.name()
+                    );
+                    let weighted = dims.iter().zip([1.0, 0.5, 2.0]);
+                    let prefixes: Vec<Prefix> =
+                        weighted.map(|(&dims, weight)| Prefix { dims, weight, terms: terms.to_vec() }).collect();
+                    let config = TrainConfig {
+                        k: 3,
+                        hidden,
+                        dropout: 0.2,
+                        lambda_hard,
+                        hard_neg_l: 8,
+                        hard_neg_per_anchor: 2,
+                        ..TrainConfig::default()
+                    };
+                    trials.push(Trial::test(name, move || {
+                        differentiate(metric, &config, &prefixes, candidates);
+                        Ok(())
+                    }));
+                }
             }
         }
     }
@@ -51,8 +66,8 @@ fn a_batch_above_the_binding_limit_is_an_error() {
     let shape = Shape { rows: 12, steps: 1, batch: 8, candidates: 9 };
     let start = Map::linear(2, Metric::Cosine, cloud(1, 2, 1));
     let compiled = |binding_bytes: u64| {
-        let temperatures = Temperatures { teacher: 0.2, student: 0.3 };
-        let (plan, _) = Objective::record(Limits { binding_bytes }, &shape, &TrainConfig::default(), &start, temperatures);
+        let prefixes = [Prefix { dims: 1, weight: 1.0, terms: TERMS.to_vec() }];
+        let (plan, _) = Objective::record(Limits { binding_bytes }, &shape, &TrainConfig::default(), &start, &prefixes);
         Oracle::new().compile_host(plan).map(drop)
     };
     compiled(8 * 9 * 4).expect("the scores fit");
@@ -63,15 +78,14 @@ fn a_batch_above_the_binding_limit_is_an_error() {
     assert!(error.hint_text().is_some_and(|hint| hint.contains("--batch-size")), "{error:?}");
 }
 
-fn differentiate(metric: Metric, config: &TrainConfig, candidates: u32) {
+fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], candidates: u32) {
     let shape = Shape { rows: ROWS as u32, steps: 1, batch: ANCHORS.len() as u32, candidates };
     let mut start = Map::linear(DIM, metric, cloud(DIM_OUT, DIM, 2));
     if config.hidden > 0 {
         let width = config.hidden;
         start.hidden = Some(Hidden { weight: cloud(width, DIM, 3), bias: vec![0.0; width], output: cloud(DIM_OUT, width, 4) });
     }
-    let temperatures = Temperatures { teacher: 0.2, student: 0.3 };
-    let (plan, objective) = Objective::record(Limits::NONE, &shape, config, &start, temperatures);
+    let (plan, objective) = Objective::record(Limits::NONE, &shape, config, &start, prefixes);
     let inputs = plan.tensors().iter().filter(|t| t.role == Role::Input && t.tensor.dtype == DType::F32);
     let rows: Vec<Tensor> = inputs.map(|t| t.tensor).filter(|t| *t != objective.schedule).collect();
     let parameters = parameters(&plan.routines().concat());
@@ -89,7 +103,9 @@ fn differentiate(metric: Metric, config: &TrainConfig, candidates: u32) {
     for (value, seed) in parameters.iter().map(|[_, value]| value).zip(10..) {
         device.write(*value, &cloud(value.rows() as usize, value.cols() as usize, seed)[..]).unwrap();
     }
-    assert!(parameters.len() >= 3, "weight, bias, temperature");
+    let temperatures: usize = prefixes.iter().map(|prefix| prefix.terms.len()).sum();
+    let layers = if config.hidden > 0 { 5 } else { 2 };
+    assert_eq!(parameters.len(), layers + temperatures, "weights, biases, temperatures");
     program.run(objective.step, 0..1).unwrap();
     let gradients: Vec<Vec<f64>> = parameters.iter().map(|[gradient, _]| program.read_real(*gradient)).collect();
     let largest = gradients.iter().flatten().fold(0.0, |largest: f64, x| largest.max(x.abs()));
