@@ -1,70 +1,18 @@
 //! Configuration: the hyper-parameters of training with their defaults, checked in one place.
 
+mod temperature;
+
 use std::fmt;
-use std::ops::RangeInclusive;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::ops::{hard_negative, top_k};
 
+pub use temperature::{StudentTau, Tau};
+
 /// Seed of the split into training, validation and test rows. Not a flag: every command and every run must see the same rows.
 pub const SPLIT_SEED: u64 = 42;
-
-/// Temperatures that leave logits and their exponentials within float32.
-const TAUS: RangeInclusive<f64> = 1e-6..=1e6;
-
-/// Temperature of the teacher's softmax over candidate similarities.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(into = "Value", try_from = "Value")]
-pub enum Tau {
-    /// In units of similarity, as given.
-    Absolute(f64),
-    /// The spread of the teacher's top-k similarities: the mean over rows of their standard deviation.
-    Auto,
-}
-
-impl FromStr for Tau {
-    type Err = String;
-
-    fn from_str(s: &str) -> Result<Self, String> {
-        match s {
-            "auto" => Ok(Self::Auto),
-            _ => match s.parse() {
-                Ok(tau) if TAUS.contains(&tau) => Ok(Self::Absolute(tau)),
-                _ => Err(format!("expected a number from {:e} to {:e}, or \"auto\"", TAUS.start(), TAUS.end())),
-            },
-        }
-    }
-}
-
-impl fmt::Display for Tau {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Absolute(tau) => tau.fmt(f),
-            Self::Auto => f.write_str("auto"),
-        }
-    }
-}
-
-impl From<Tau> for Value {
-    fn from(tau: Tau) -> Self {
-        match tau {
-            Tau::Absolute(tau) => tau.into(),
-            Tau::Auto => "auto".into(),
-        }
-    }
-}
-
-impl TryFrom<Value> for Tau {
-    type Error = String;
-
-    fn try_from(value: Value) -> Result<Self, String> {
-        value.as_str().map_or_else(|| value.to_string().parse(), str::parse)
-    }
-}
 
 /// Where training starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -104,6 +52,9 @@ pub struct TrainConfig {
     /// Temperature of the teacher's softmax: a number in units of similarity, or "auto" for the spread of the teacher's top-k similarities
     #[arg(long, default_value_t = Self::default().tau, value_name = "TAU")]
     pub tau: Tau,
+    /// Temperature of the student's softmax: "learnt", or a number in units of the student's similarity
+    #[arg(long, default_value_t = Self::default().student_tau, value_name = "TAU")]
+    pub student_tau: StudentTau,
     /// Weight of the listwise KL divergence
     #[arg(long, default_value_t = Self::default().lambda_list, value_name = "WEIGHT")]
     pub lambda_list: f64,
@@ -141,6 +92,7 @@ impl Default for TrainConfig {
             batch_size: 512,
             lr: 0.01,
             tau: Tau::Absolute(0.05),
+            student_tau: StudentTau::Learnt,
             lambda_list: 1.0,
             lambda_wide: 0.0,
             lambda_hard: 0.0,

@@ -1,6 +1,6 @@
 //! What a training step computes: recorded once on a plan, for every backend.
 
-use crate::config::TrainConfig;
+use crate::config::{StudentTau, TrainConfig};
 use crate::model::Map;
 use crate::network::{Dropout, Encoded, Network};
 use crate::op::Write;
@@ -42,7 +42,7 @@ pub struct Prefix {
 pub struct Term {
     /// Of the teacher, fixed.
     pub teacher: f32,
-    /// Of the student at the start; its logarithm is learnt.
+    /// Of the student; where the configuration has it learnt, at the start.
     pub student: f32,
     /// Factor of the divergence.
     pub weight: f32,
@@ -189,9 +189,11 @@ impl Objective {
                 let hard = hard_negative::Config { positives, negatives, teacher_inverse_temperature, weight };
                 hard_negative(plan, teacher, student, pool, beta, loss, hard);
             }
-            let temperature = Parameter::new(plan, beta);
-            column_sum(plan, temperature_gradient, temperature.gradient, 1.0, Write::Set);
-            adamw(plan, self.schedule, temperature, 1.0, 0.0);
+            if config.student_tau == StudentTau::Learnt {
+                let temperature = Parameter::new(plan, beta);
+                column_sum(plan, temperature_gradient, temperature.gradient, 1.0, Write::Set);
+                adamw(plan, self.schedule, temperature, 1.0, 0.0);
+            }
         }
         sum
     }

@@ -3,7 +3,7 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::config::{Tau, TrainConfig};
+use crate::config::{StudentTau, Tau, TrainConfig};
 use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::model::Map;
@@ -16,8 +16,8 @@ const SPREAD_ROWS: usize = 512;
 /// Temperatures of the second divergence, beside those of the first.
 const WIDE: f32 = 4.0;
 
-/// The prefixes of a run that starts from `map`. The teacher's temperature is as configured; the student's starts at the same
-/// number of its own spreads.
+/// The prefixes of a run that starts from `map`. The teacher's temperature is as configured; a student's that is learnt starts at
+/// the same number of its own spreads.
 pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> Result<Vec<Prefix>> {
     let train = corpus.train_rows();
     let teacher_spread = spread(corpus, train, corpus.info.dim)?;
@@ -29,10 +29,13 @@ pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> 
         Tau::Absolute(tau) => tau as f32,
         Tau::Auto => teacher_spread,
     };
-    // In one dimension all cosines may be equal at the start.
-    let student = match spread(corpus, &map.encode(corpus.backend, train)?, map.dim_out)? {
-        0.0 => teacher,
-        spread => teacher * spread / teacher_spread,
+    let student = match config.student_tau {
+        StudentTau::Fixed(tau) => tau as f32,
+        // In one dimension all cosines may be equal at the start.
+        StudentTau::Learnt => match spread(corpus, &map.encode(corpus.backend, train)?, map.dim_out)? {
+            0.0 => teacher,
+            spread => teacher * spread / teacher_spread,
+        },
     };
     let term = |factor: f32, weight: f64| Term { teacher: factor * teacher, student: factor * student, weight: weight as f32 };
     let mut terms = vec![term(1.0, config.lambda_list)];

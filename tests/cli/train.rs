@@ -1,6 +1,6 @@
 //! `train`: the model file, the metrics file, and what the flags change.
 
-use embedding_compressor::config::{Init, SPLIT_SEED, Tau, TrainConfig};
+use embedding_compressor::config::{Init, SPLIT_SEED, StudentTau, Tau, TrainConfig};
 use embedding_compressor::data::Split;
 
 use super::*;
@@ -85,6 +85,13 @@ fn a_divergence_at_a_wider_temperature_adds_to_the_loss() {
     assert!(with[1].loss > without[1].loss, "{with:?} and {without:?}");
     let (_, [without, alone]) = histories("--lambda-list 0 --lambda-wide 4");
     assert!(alone[1].loss < with[1].loss && alone[20].loss < alone[1].loss, "{alone:?}, {with:?} and {without:?}");
+}
+
+#[test]
+fn the_students_temperature_can_be_fixed() {
+    let (config, [learnt, fixed]) = histories("--student-tau 0.3");
+    assert_eq!(config.student_tau, StudentTau::Fixed(0.3));
+    assert!(fixed[1].loss != learnt[1].loss && fixed[20].loss < fixed[1].loss, "{fixed:?} and {learnt:?}");
 }
 
 #[test]

@@ -81,6 +81,8 @@ fn flags_that_cannot_work_are_named() {
         ("train --input x.npy --lambda-list 0", "--lambda-list"),
         ("train --input x.npy --lambda-list=-1", "--lambda-list"),
         ("train --input x.npy --lambda-wide=-1", "--lambda-wide"),
+        ("train --input x.npy --student-tau 0", "--student-tau"),
+        ("train --input x.npy --student-tau auto", "learnt"),
         ("train --input x.npy --lambda-hard nan", "--lambda-hard"),
         ("train --input x.npy --dim-out 4 --lambda-hard 1 --k 20 --hard-neg-l 20", "--hard-neg-l"),
         ("train --input x.npy --dim-out 4 --lambda-hard 1 --hard-neg-l 1025", "--hard-neg-l"),

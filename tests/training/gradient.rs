@@ -1,7 +1,7 @@
 //! What a training step takes for the gradient of its loss, against central differences of that loss on the f64 oracle.
 
 use embedding_compressor::backend::{Oracle, Program};
-use embedding_compressor::config::TrainConfig;
+use embedding_compressor::config::{StudentTau, TrainConfig};
 use embedding_compressor::metric::{Metric, normalize_rows};
 use embedding_compressor::model::{Hidden, Map};
 use embedding_compressor::objective::{Objective, Prefix, Shape, Term};
@@ -58,7 +58,23 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     trials.push(test("objective::a batch above the binding limit is an error", a_batch_above_the_binding_limit_is_an_error));
+    trials.push(test("objective::a fixed temperature is no parameter", a_fixed_temperature_is_no_parameter));
     trials
+}
+
+fn a_fixed_temperature_is_no_parameter() {
+    let shape = Shape { rows: 12, steps: 1, batch: 4, candidates: 9 };
+    let start = Map::linear(DIM, Metric::Cosine, cloud(DIM_OUT, DIM, 1));
+    let updated = |student_tau| {
+        let config = TrainConfig { student_tau, ..TrainConfig::default() };
+        let prefixes = [Prefix { dims: DIM_OUT, weight: 1.0, terms: TERMS.to_vec() }];
+        let (plan, objective) = Objective::record(Limits::NONE, &shape, &config, &start, &prefixes);
+        let parameters = parameters(&plan.routines().concat());
+        let temperatures = objective.log_inverse_temperatures.concat();
+        assert_eq!(temperatures.len(), 2);
+        parameters.into_iter().filter(|[_, value]| temperatures.contains(value)).count()
+    };
+    assert_eq!((updated(StudentTau::Learnt), updated(StudentTau::Fixed(0.3))), (2, 0));
 }
 
 /// Losses take the scores of a step whole.
