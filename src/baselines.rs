@@ -69,11 +69,16 @@ impl Spectra {
     }
 
     /// The map that keeps most of the ranking of `database [n, dim]`, by the judge's recall@k, among {centred axes applied
-    /// uncentred, uncentred axes} x {cosine, dot} x tempering.
+    /// uncentred, uncentred axes} x {cosine, dot} x tempering. It has as many dimensions as the last of `dims`, which ascend; the
+    /// recall is the mean over all of them, of the first coordinates.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
-    pub fn best(&self, backend: &dyn Backend, database: &[f32], judge: &Judge, dim_out: usize) -> Result<SpectralChoice> {
+    ///
+    /// # Panics
+    /// If `dims` is empty.
+    pub fn best(&self, backend: &dyn Backend, database: &[f32], judge: &Judge, dims: &[usize]) -> Result<SpectralChoice> {
+        let dim_out = *dims.last().expect("a map has dimensions");
         let mut best: Option<SpectralChoice> = None;
         for (name, spectrum) in [("uncentred", &self.uncentred), ("centred", &self.centred)] {
             let plain = Map::linear(spectrum.dim, Metric::Dot, spectrum.map(dim_out, 0.0));
@@ -81,7 +86,8 @@ impl Spectra {
             for gamma in GAMMAS {
                 let tempered = temper(&projected, &spectrum.scales(dim_out, gamma));
                 for metric in [Metric::Cosine, Metric::Dot] {
-                    let scores = judge.judge(backend, &metric.prepare(&tempered, dim_out), dim_out)?;
+                    let prepared = metric.prepare(&tempered, dim_out);
+                    let scores = judge.judge_prefixes(backend, &prepared, dim_out, metric, dims)?;
                     if best.as_ref().is_none_or(|best| scores.mean("recall@k") > best.scores.mean("recall@k")) {
                         let map = Map::linear(spectrum.dim, metric, spectrum.map(dim_out, gamma));
                         let description = format!("{name} axes, gamma {gamma}, {}", metric.name());

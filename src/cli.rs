@@ -3,7 +3,7 @@
 mod json;
 pub mod progress;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
@@ -12,6 +12,7 @@ use crate::backend::{Backend, Cpu, DeviceChoice, adapters, choose};
 use crate::config::TrainConfig;
 use crate::data::{Embeddings, Source};
 use crate::error::{Error, Result};
+use crate::model::Compressor;
 
 pub use json::{JsonLines, print_json, write_json};
 
@@ -42,6 +43,32 @@ impl DataArgs {
         let embeddings = Embeddings::read(&self.source, self.max_items.unwrap_or(max_items))?;
         eprintln!("data    {} x {} from {}", embeddings.rows, embeddings.dim, embeddings.source);
         Ok(embeddings)
+    }
+}
+
+/// Which model to use.
+#[derive(Args, Debug, Clone)]
+pub struct ModelArgs {
+    /// Model file to read
+    #[arg(long, value_name = "FILE", default_value = "compressor_model.npz")]
+    pub model: PathBuf,
+
+    /// Take the first N coordinates, for an N that the model was trained for with --nested [default: all]
+    #[arg(long, value_name = "N")]
+    pub dim: Option<usize>,
+}
+
+impl ModelArgs {
+    /// Reads the model.
+    ///
+    /// # Errors
+    /// As [`Compressor::load`] and [`Compressor::prefix`].
+    pub fn load(&self) -> Result<Compressor> {
+        let compressor = Compressor::load(&self.model)?;
+        match self.dim {
+            Some(dims) => compressor.prefix(dims).map_err(|e| e.at(self.model.display())),
+            None => Ok(compressor),
+        }
     }
 }
 

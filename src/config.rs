@@ -31,6 +31,10 @@ pub struct TrainConfig {
     /// Output dimension d'; commands have a flag of their own for it
     #[arg(skip = Self::default().dim_out)]
     pub dim_out: usize,
+    /// Dimensions m, in ascending order up to d', for which the first m coordinates shall be an embedding by themselves; empty for a
+    /// model of d' dimensions alone. Only `train` has a flag for it
+    #[arg(skip)]
+    pub nested: Vec<usize>,
     /// Width of the hidden layer that is added to the linear map; 0 for none
     #[arg(long, default_value_t = Self::default().hidden, value_name = "N")]
     pub hidden: usize,
@@ -85,6 +89,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         Self {
             dim_out: 64,
+            nested: Vec::new(),
             hidden: 0,
             dropout: 0.1,
             k: 50,
@@ -113,13 +118,22 @@ pub const MAX_POOL: usize = if hard_negative::MAX_POOL < top_k::MAX_K { hard_neg
 pub const MAX_NEGATIVES: usize = hard_negative::MAX_NEGATIVES as usize;
 
 impl TrainConfig {
+    /// Dimensions of the embeddings that the output shall hold, ascending: the nested ones, or d' alone.
+    pub fn dims(&self) -> &[usize] {
+        if self.nested.is_empty() { std::slice::from_ref(&self.dim_out) } else { &self.nested }
+    }
+
     /// Checks the values by themselves.
     ///
     /// # Errors
     /// [`Error::Usage`] naming the flag.
     pub fn validate(&self) -> Result<()> {
         let weight = |x: f64| x.is_finite() && x >= 0.0;
+        let ascending = !self.nested.contains(&0) && self.nested.is_sorted_by(|a, b| a < b);
+        require(ascending, "--nested", "must be different dimensions of at least 1, in ascending order")?;
         require(self.dim_out >= 1, "--dim-out", "must be at least 1")?;
+        let largest = self.dims().last().copied().unwrap_or_default();
+        require(largest == self.dim_out, "--dim-out", format!("must be the largest of --nested, {largest}, or be left out"))?;
         require((1..=MAX_K).contains(&self.k), "--k", format!("must be from 1 to {MAX_K}"))?;
         require((0.0..1.0).contains(&self.dropout), "--dropout", "must be at least 0 and below 1")?;
         require(self.batch_size >= 1, "--batch-size", "must be at least 1")?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::metric::Metric;
 use crate::random::below;
 use crate::search::{Neighbours, neighbours};
 
@@ -50,6 +51,32 @@ impl Judge {
         assert_eq!(encoded.len(), self.rows * dim_out, "judge: the encoding has another number of rows than the database");
         let student = neighbours(backend, encoded, dim_out, &self.queries, self.teacher.k)?;
         Ok(Scores::new(&self.teacher, &student, self.k))
+    }
+
+    /// Scores of the first m coordinates of an encoding `[n, dim_out]`, compared by `metric`, for every m of `dims`: all together, so
+    /// that means are over queries and dimensions. The encoding itself is prepared for inner products.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device fails.
+    pub fn judge_prefixes(
+        &self,
+        backend: &dyn Backend,
+        encoded: &[f32],
+        dim_out: usize,
+        metric: Metric,
+        dims: &[usize],
+    ) -> Result<Scores> {
+        let mut all = Scores(BTreeMap::new());
+        for &m in dims {
+            let scores = if m == dim_out {
+                self.judge(backend, encoded, dim_out)?
+            } else {
+                let first: Vec<f32> = encoded.chunks(dim_out).flat_map(|row| &row[..m]).copied().collect();
+                self.judge(backend, &metric.prepare(&first, m), m)?
+            };
+            scores.0.into_iter().for_each(|(name, values)| all.0.entry(name).or_default().extend(values));
+        }
+        Ok(all)
     }
 
     /// Recall@k of a random ranking: k / (n - 1).

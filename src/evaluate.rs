@@ -113,7 +113,7 @@ impl<'a> Evaluator<'a> {
     pub fn evaluate(&self, map: &Map, seed: u64) -> Result<Record> {
         let corpus = self.corpus;
         let (dim_in, dim_out) = (map.dim_in, map.dim_out);
-        let spectral = corpus.spectra.best(corpus.backend, &corpus.known, &corpus.judge, dim_out)?;
+        let spectral = corpus.spectra.best(corpus.backend, &corpus.known, &corpus.judge, &[dim_out])?;
         let baselines = [
             ("truncation", truncation(dim_in, dim_out)),
             ("random_projection", random_projection(dim_in, dim_out, seed)),

@@ -64,6 +64,21 @@ impl Map {
         let dim_out = weight.len() / dim_in;
         Self { dim_in, dim_out, metric, weight, bias: vec![0.0; dim_out], hidden: None }
     }
+
+    /// The map onto the first `dims` coordinates.
+    ///
+    /// # Panics
+    /// If there are none or fewer.
+    #[must_use]
+    pub fn prefix(&self, dims: usize) -> Self {
+        assert!(dims >= 1 && dims <= self.dim_out, "prefix: {dims} of {} dimensions", self.dim_out);
+        let hidden = self.hidden.as_ref().map(|hidden| {
+            let output = hidden.output[..dims * hidden.width()].to_vec();
+            Hidden { weight: hidden.weight.clone(), bias: hidden.bias.clone(), output }
+        });
+        let (weight, bias) = (self.weight[..dims * self.dim_in].to_vec(), self.bias[..dims].to_vec());
+        Self { dim_in: self.dim_in, dim_out: dims, metric: self.metric, weight, bias, hidden }
+    }
 }
 
 /// A trained map, and where it came from.
@@ -86,6 +101,9 @@ pub struct Meta {
     pub dim_in: usize,
     /// d'.
     pub dim_out: usize,
+    /// Dimensions m, ascending, for which the first m coordinates are an embedding by themselves; empty if d' alone is.
+    #[serde(default)]
+    pub nested: Vec<usize>,
     /// Hidden units; 0 for a linear map.
     #[serde(default)]
     pub hidden: usize,
@@ -168,15 +186,33 @@ pub struct Epoch {
     pub epoch: u32,
     /// Mean loss over the epoch's steps; none before training.
     pub loss: Option<f64>,
-    /// Validation recall@k, queries against all training and validation rows.
+    /// Validation recall@k, queries against all training and validation rows; the mean over the dimensions of a nested model.
     #[serde(rename = "val_recall@k")]
     pub recall_k: f64,
-    /// Validation recall@10.
+    /// Validation recall@10, as above.
     #[serde(rename = "val_recall@10")]
     pub recall_10: f64,
 }
 
 impl Compressor {
+    /// The model of the first `dims` coordinates, where those are an embedding by themselves.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the dimensions for which they are.
+    pub fn prefix(mut self, dims: usize) -> Result<Self> {
+        let Meta { dim_out, nested, .. } = &mut self.meta;
+        if dims != *dim_out && !nested.contains(&dims) {
+            let there = if nested.is_empty() { std::slice::from_ref(dim_out) } else { nested };
+            let there = there.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            return Err(Error::usage(format!("the model has no embedding of --dim {dims}, only of {there} dimensions"))
+                .hint("name one of those, or train a model with --nested"));
+        }
+        *dim_out = dims;
+        nested.retain(|m| *m <= dims);
+        self.map = self.map.prefix(dims);
+        Ok(self)
+    }
+
     /// Refuses data of another width.
     ///
     /// # Errors

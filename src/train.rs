@@ -52,7 +52,8 @@ pub enum Progress<'a> {
 /// Called with every event; an error it returns ends the training with that error.
 pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
 
-/// Trains a model and returns its best epoch by validation recall@k; epoch 0 is the initial map.
+/// Trains a model and returns its best epoch by validation recall@k, the mean over all [`dims`](TrainConfig::dims); epoch 0 is the
+/// initial map.
 ///
 /// # Errors
 /// [`Error::Usage`] when the configuration does not fit the data; [`Error::Data`] when training diverges; [`Error::Device`] when
@@ -85,7 +86,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
         let loss = run.epoch(&mut batches, done..done + steps, all_steps, progress)?;
         let map = run.map()?;
         encoder.replace(&map)?;
-        let scores = corpus.judge.judge(corpus.backend, &encoder.encode(&corpus.known)?.values, config.dim_out)?;
+        let scores = validate(corpus, config, &map, &encoder.encode(&corpus.known)?.values)?;
         let epoch = epoch(number, Some(loss), &scores);
         let better = epoch.recall_k > best_epoch.recall_k;
         if better {
@@ -112,16 +113,20 @@ fn check_negatives(config: &TrainConfig, rows: usize) -> Result<()> {
 fn initial(corpus: &Corpus<'_>, config: &TrainConfig) -> Result<(Map, String, Scores)> {
     match config.init {
         Init::Spectral => {
-            let choice = corpus.spectra.best(corpus.backend, &corpus.known, &corpus.judge, config.dim_out)?;
+            let choice = corpus.spectra.best(corpus.backend, &corpus.known, &corpus.judge, config.dims())?;
             Ok((choice.map, choice.description, choice.scores))
         }
         Init::Random => {
             let map = random_projection(corpus.info.dim, config.dim_out, config.seed);
-            let encoded = map.encode(corpus.backend, &corpus.known)?;
-            let scores = corpus.judge.judge(corpus.backend, &encoded, config.dim_out)?;
+            let scores = validate(corpus, config, &map, &map.encode(corpus.backend, &corpus.known)?)?;
             Ok((map, "random projection, cosine".to_owned(), scores))
         }
     }
+}
+
+/// Scores of known rows that a map has encoded, over all dimensions that the configuration asks for.
+fn validate(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map, encoded: &[f32]) -> Result<Scores> {
+    corpus.judge.judge_prefixes(corpus.backend, encoded, map.dim_out, map.metric, config.dims())
 }
 
 /// A hidden layer that adds nothing yet: C = 0, and A random, of such a size that its units see the rows about their mean with
@@ -152,6 +157,7 @@ fn meta(
         tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         dim_in: map.dim_in,
         dim_out: map.dim_out,
+        nested: config.nested.clone(),
         hidden: map.hidden_width(),
         input_normalized: true,
         teacher_metric: Metric::Cosine,

@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("roofline", &["backend", "case", "error", "op", "ops"]),
     ("search", &["backend", "error", "metric", "op", "ops", "plan", "tensor"]),
     ("spectral", &["backend", "error", "op", "ops", "plan", "random", "tensor"]),
-    ("eval", &["backend", "error", "random", "search"]),
+    ("eval", &["backend", "error", "metric", "random", "search"]),
     ("model", &["config", "data", "error", "metric"]),
     ("network", &["backend", "error", "metric", "model", "op", "ops", "plan", "tensor"]),
     ("encoder", &["backend", "error", "memory", "model", "network", "ops", "plan", "tensor"]),

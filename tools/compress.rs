@@ -5,18 +5,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use embedding_compressor::Result;
-use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES};
+use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES, ModelArgs};
 use embedding_compressor::compress::{Compressed, compress_file};
 use embedding_compressor::data::Source;
-use embedding_compressor::model::Compressor;
 
 /// Compress every row of the input with a model
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Args {
-    /// Model file to read
-    #[arg(long, value_name = "FILE", default_value = "compressor_model.npz")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
 
     #[command(flatten)]
     source: Source,
@@ -34,8 +32,8 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let compressor = Compressor::load(&args.model)?;
-    cli::refuse_overwriting(&args.output, &[&args.model])?;
+    let compressor = args.model.load()?;
+    cli::refuse_overwriting(&args.output, &[&args.model.model])?;
     cli::refuse_overwriting(&args.output, &args.source.input)?;
     let backend = args.device.open()?;
     let Compressed { rows, zero_rows } = compress_file(&compressor, &*backend, &args.source, &args.output)?;

@@ -1,11 +1,11 @@
 //! Measures how much of the ranking a model keeps, beside baselines.
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES};
+use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, ModelArgs};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Split};
 use embedding_compressor::evaluate::{Database, Evaluator, Metrics, RecordMeta, split_of_new_rows};
@@ -19,9 +19,8 @@ use serde::Serialize;
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Args {
-    /// Model file to read
-    #[arg(long, value_name = "FILE", default_value = "compressor_model.npz")]
-    model: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
 
     #[command(flatten)]
     data: DataArgs,
@@ -55,6 +54,8 @@ struct Output<'a> {
 #[derive(Serialize)]
 struct Meta<'a> {
     model: &'a Path,
+    /// Dimensions of the model that are embeddings by themselves; empty where it was not trained with --nested.
+    nested: &'a [usize],
     /// "model": the split that the model was trained with; "new": sampled queries of other data.
     split: &'static str,
     best_epoch: u32,
@@ -68,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let compressor = Compressor::load(&args.model)?;
+    let compressor = args.model.load()?;
     let k = args.k.unwrap_or(compressor.meta.k);
     cli::check_k(k)?;
     let embeddings = args.data.read(compressor.meta.data.rows)?;
@@ -80,8 +81,15 @@ fn run(args: &Args) -> Result<()> {
     if std::io::stderr().is_terminal() {
         eprint!("{}", record.table());
     }
-    let best_epoch = compressor.meta.best_epoch;
-    let meta = Meta { model: &args.model, split: kind, best_epoch, seed: args.seed, record: record.meta };
+    let trained = &compressor.meta;
+    let meta = Meta {
+        model: &args.model.model,
+        nested: &trained.config.nested,
+        split: kind,
+        best_epoch: trained.best_epoch,
+        seed: args.seed,
+        record: record.meta,
+    };
     cli::print_json(&Output { metrics: record.metrics, meta })
 }
 

@@ -19,9 +19,13 @@ struct Args {
     #[command(flatten)]
     data: DataArgs,
 
-    /// Output dimension d'
-    #[arg(long, value_name = "N", default_value_t = TrainConfig::default().dim_out)]
-    dim_out: usize,
+    /// Output dimension d' [default: 64; with --nested, the largest]
+    #[arg(long, value_name = "N")]
+    dim_out: Option<usize>,
+
+    /// Train one model whose first M coordinates are an embedding by themselves, for each of these M
+    #[arg(long, value_name = "M,M,..", value_delimiter = ',')]
+    nested: Vec<usize>,
 
     #[command(flatten)]
     config: TrainConfig,
@@ -50,7 +54,7 @@ fn run(args: &Args) -> Result<()> {
     if args.list_devices {
         return cli::list_devices();
     }
-    let config = TrainConfig { dim_out: args.dim_out, ..args.config.clone() };
+    let config = config(args);
     config.validate()?;
     // Places that cannot be written are found before the work.
     cli::refuse_overwriting(&args.model, &args.data.source.input)?;
@@ -70,6 +74,13 @@ fn run(args: &Args) -> Result<()> {
     compressor.save(AtomicFile::create(&args.model)?)?;
     summarise(&compressor, &args.model);
     Ok(())
+}
+
+fn config(args: &Args) -> TrainConfig {
+    let mut nested = args.nested.clone();
+    nested.sort_unstable();
+    let dim_out = args.dim_out.or(nested.last().copied()).unwrap_or(args.config.dim_out);
+    TrainConfig { dim_out, nested, ..args.config.clone() }
 }
 
 fn summarise(compressor: &Compressor, path: &std::path::Path) {

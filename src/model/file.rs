@@ -158,6 +158,8 @@ fn check_meta(meta: &Meta) -> Result<()> {
         "it asks for inputs that are not normalised, or for another teacher than cosine"
     } else if meta.data.dim != meta.dim_in || meta.k == 0 || meta.k > MAX_K {
         "it contradicts itself in dimensions or k"
+    } else if !meta.nested.is_sorted_by(|a, b| a < b) || meta.nested.iter().any(|m| *m == 0 || *m > meta.dim_out) {
+        "its nested dimensions are not some of its dimensions"
     } else if parts.iter().any(|part| part.is_empty() || part.iter().any(|row| *row as usize >= meta.data.rows)) {
         "its split is not one of its rows"
     } else {

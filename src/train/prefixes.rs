@@ -29,20 +29,33 @@ pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> 
         Tau::Absolute(tau) => tau as f32,
         Tau::Auto => teacher_spread,
     };
-    let student = match config.student_tau {
-        StudentTau::Fixed(tau) => tau as f32,
-        // In one dimension all cosines may be equal at the start.
-        StudentTau::Learnt => match spread(corpus, &map.encode(corpus.backend, train)?, map.dim_out)? {
-            0.0 => teacher,
-            spread => teacher * spread / teacher_spread,
-        },
+    let weights: f32 = config.dims().iter().map(weight).sum();
+    let prefix = |&dims: &usize| {
+        let student = match config.student_tau {
+            StudentTau::Fixed(tau) => tau as f32,
+            // In one dimension all cosines may be equal at the start.
+            StudentTau::Learnt => match spread(corpus, &map.prefix(dims).encode(corpus.backend, train)?, dims)? {
+                0.0 => teacher,
+                spread => teacher * spread / teacher_spread,
+            },
+        };
+        Ok(Prefix { dims, weight: weight(&dims) / weights, terms: terms(config, teacher, student) })
     };
+    config.dims().iter().map(prefix).collect()
+}
+
+/// How much a prefix counts beside others: the fewer dimensions, the larger are divergence and gradient by themselves. The mean
+/// validation recall@10 of 16, 32, 64 and 128 was .5795 with equal weights, .5834 with these and .5817 with weights of m (WordNet
+/// 5,000 rows, 512 hidden units, --tau auto); .5544, .5551 and .5535 without hidden units at the default temperature.
+fn weight(dims: &usize) -> f32 {
+    (*dims as f32).sqrt()
+}
+
+/// The divergence at the temperatures given, and the wider one where it is wanted.
+fn terms(config: &TrainConfig, teacher: f32, student: f32) -> Vec<Term> {
     let term = |factor: f32, weight: f64| Term { teacher: factor * teacher, student: factor * student, weight: weight as f32 };
-    let mut terms = vec![term(1.0, config.lambda_list)];
-    if config.lambda_wide > 0.0 {
-        terms.push(term(WIDE, config.lambda_wide));
-    }
-    Ok(vec![Prefix { dims: map.dim_out, weight: 1.0, terms }])
+    let wide = (config.lambda_wide > 0.0).then(|| term(WIDE, config.lambda_wide));
+    [term(1.0, config.lambda_list)].into_iter().chain(wide).collect()
 }
 
 /// Mean over rows of the standard deviation of their top-k similarities.

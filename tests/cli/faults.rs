@@ -176,6 +176,16 @@ fn bad_models_are_refused() {
 }
 
 #[test]
+fn bad_nested_dimensions_are_refused() {
+    let folder = Folder::with_rows();
+    folder.succeeds("train --input x.npy --nested 2,4 --k 5 --epochs 1");
+    for nested in ["0,4", "2,5", "4,2", "2,2"] {
+        change_meta(&folder, "\"nested\":[2,4],\"hidden\"", &format!("\"nested\":[{nested}],\"hidden\""));
+        folder.fails("compress --input x.npy --model bad.npz --output z.npy", 3, &["bad.npz", "nested dimensions"]);
+    }
+}
+
+#[test]
 fn bad_hidden_layers_are_refused() {
     let folder = Folder::with_rows();
     folder.succeeds("train --input x.npy --dim-out 4 --k 5 --epochs 1 --hidden 8");

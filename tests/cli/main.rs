@@ -3,6 +3,7 @@
 mod compress;
 mod eval;
 mod faults;
+mod nested;
 mod sweep;
 mod train;
 mod usage;

@@ -29,7 +29,8 @@ fn commands_share_their_flags() {
     }
     let sweep = flags("sweep");
     let missing: Vec<_> = train.iter().filter(|flag| !sweep.contains(flag)).collect();
-    assert_eq!(missing, ["--model <FILE>", "--metrics-file <FILE.jsonl>", "--list-devices"], "training flags of sweep");
+    let own = ["--nested <M,M,..>", "--model <FILE>", "--metrics-file <FILE.jsonl>", "--list-devices"];
+    assert_eq!(missing, own, "training flags of sweep");
     let source: Vec<_> = train.iter().filter(|flag| flag.starts_with("--hf") || flag.starts_with("--input")).collect();
     for command in ["eval", "compress", "benchmark"] {
         let there = flags(command);
@@ -63,6 +64,11 @@ fn flags_that_cannot_work_are_named() {
         ("train --input x.npy --dim-out 0", "--dim-out"),
         ("train --input x.npy --dim-out 16", "--dim-out must be below the data's 16"),
         ("train --input x.npy --dim-out 17", "--dim-out must be below the data's 16"),
+        ("train --input x.npy --nested 4,0", "--nested must be different dimensions of at least 1"),
+        ("train --input x.npy --nested 4,8,4", "--nested must be different dimensions"),
+        ("train --input x.npy --nested 4,8 --dim-out 4", "--dim-out must be the largest of --nested, 8"),
+        ("train --input x.npy --nested 4,16", "--dim-out must be below the data's 16"),
+        ("train --input x.npy --nested 4,", "--nested"),
         ("train --input x.npy --batch-size 0", "--batch-size"),
         ("train --input x.npy --dropout 1", "--dropout must be at least 0 and below 1"),
         ("train --input x.npy --hidden=-1", "--hidden"),
