@@ -18,6 +18,7 @@ ops! {
     normalize::Normalize,
     normalize_backward::NormalizeBackward,
     gather::Gather,
+    blend::Blend,
     first_columns::FirstColumns,
     add_bias::AddBias,
     column_sum::ColumnSum,
