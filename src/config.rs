@@ -41,7 +41,10 @@ pub struct TrainConfig {
     /// Share of the hidden units that a training step leaves out
     #[arg(long, default_value_t = Self::default().dropout, value_name = "RATE")]
     pub dropout: f64,
-    /// Neighbours whose ranking is to survive; validation picks the epoch by recall@k
+    /// How far anchors are moved from their rows at random, in distances of near neighbours; 0 leaves them where they are
+    #[arg(long, default_value_t = Self::default().noise, value_name = "RATIO")]
+    pub noise: f64,
+    /// Neighbours whose ranking is to survive; validation picks the epoch by recall@k and recall@10
     #[arg(long, default_value_t = Self::default().k, value_name = "N")]
     pub k: usize,
     /// Passes over the training rows; 0 keeps the initial map
@@ -92,6 +95,7 @@ impl Default for TrainConfig {
             nested: Vec::new(),
             hidden: 0,
             dropout: 0.1,
+            noise: 0.0,
             k: 50,
             epochs: 20,
             batch_size: 512,
@@ -136,6 +140,7 @@ impl TrainConfig {
         require(largest == self.dim_out, "--dim-out", format!("must be the largest of --nested, {largest}, or be left out"))?;
         require((1..=MAX_K).contains(&self.k), "--k", format!("must be from 1 to {MAX_K}"))?;
         require((0.0..1.0).contains(&self.dropout), "--dropout", "must be at least 0 and below 1")?;
+        require((0.0..=10.0).contains(&self.noise), "--noise", "must be from 0 to 10")?;
         require(self.batch_size >= 1, "--batch-size", "must be at least 1")?;
         require(self.lr.is_finite() && self.lr > 0.0, "--lr", "must be positive")?;
         require(weight(self.lambda_list), "--lambda-list", "must not be negative")?;

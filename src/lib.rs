@@ -81,6 +81,7 @@ pub mod memory;
 pub mod metric;
 pub mod model;
 pub mod network;
+pub mod noise;
 pub mod objective;
 pub mod op;
 pub mod ops;

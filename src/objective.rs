@@ -3,8 +3,10 @@
 use crate::config::{StudentTau, TrainConfig};
 use crate::model::Map;
 use crate::network::{Dropout, Encoded, Network};
+use crate::noise::PARTS;
 use crate::op::Write;
 use crate::ops::adamw::{Parameter, adamw};
+use crate::ops::blend::blend;
 use crate::ops::column_sum::column_sum;
 use crate::ops::gather::gather;
 use crate::ops::hard_negative::{self, hard_negative};
@@ -13,6 +15,9 @@ use crate::ops::matmul::{Layout, matmul};
 use crate::ops::{ListLoss, top_k};
 use crate::plan::{Limits, Plan, Routine};
 use crate::tensor::Tensor;
+
+/// Up to so many rows that are all candidates, the teacher's scores are computed once and kept: 64 MiB of them.
+const MAX_TABLE_ROWS: u32 = 4096;
 
 /// Sizes of a training run.
 pub struct Shape {
@@ -24,6 +29,19 @@ pub struct Shape {
     pub batch: u32,
     /// Candidates of a step; all training rows when equal to `rows`.
     pub candidates: u32,
+}
+
+impl Shape {
+    /// Whether every training row is a candidate in every step.
+    fn full(&self) -> bool {
+        self.candidates == self.rows
+    }
+
+    /// Whether the teacher's scores are computed once.
+    fn keeps_teacher(&self, limits: Limits) -> bool {
+        let bytes = 4 * u64::from(self.rows) * u64::from(self.rows);
+        self.full() && self.rows <= MAX_TABLE_ROWS && bytes <= limits.binding_bytes
+    }
 }
 
 /// A prefix of the output: its first coordinates, which are compared by themselves.
@@ -54,6 +72,8 @@ pub struct Objective {
     pub rows: Tensor,
     /// Anchors of an epoch `[steps, batch]`, indices of rows.
     pub anchors: Tensor,
+    /// What anchors are made of where they are moved, `[steps, batch x PARTS]`: indices of rows, and weights.
+    pub blends: Option<[Tensor; 2]>,
     /// Candidates of an epoch `[steps or 1, candidates]`, indices of rows.
     pub candidates: Tensor,
     /// Rates of an epoch `[steps, 3]`.
@@ -66,6 +86,8 @@ pub struct Objective {
     pub losses: Tensor,
     /// Dropout of an epoch.
     pub dropout: Dropout,
+    /// The teacher's scores of all rows by all rows, where they are kept, and the routine that computes them.
+    pub table: Option<(Tensor, Routine)>,
     /// One training step.
     pub step: Routine,
 }
@@ -97,10 +119,20 @@ impl Objective {
         assert!(prefixes.last().is_some_and(|last| last.dims == start.dim_out), "the last prefix is the whole output");
         assert!(prefixes.iter().all(|prefix| !prefix.terms.is_empty()), "every prefix has terms");
         let mut plan = Plan::new(limits);
-        let lists = if shape.candidates == shape.rows { 1 } else { shape.steps };
+        let lists = if shape.full() { 1 } else { shape.steps };
+        let rows = plan.input("training rows", [shape.rows, start.dim_in as u32]);
+        let table = shape.keeps_teacher(limits).then(|| {
+            let (table, routine) = (plan.state("all teacher scores", [shape.rows, shape.rows]), plan.routine());
+            matmul(&mut plan, Layout::NT, rows, rows, table, Write::Set);
+            (table, routine)
+        });
         let this = Self {
-            rows: plan.input("training rows", [shape.rows, start.dim_in as u32]),
+            rows,
             anchors: plan.indices("anchors", [shape.steps, shape.batch]),
+            blends: (config.noise > 0.0).then(|| {
+                let shape = [shape.steps, shape.batch * PARTS as u32];
+                [plan.indices("parts of anchors", shape), plan.input("weights of parts", shape)]
+            }),
             candidates: plan.indices("candidates", [lists, shape.candidates]),
             schedule: plan.input("schedule", [shape.steps, 3]),
             network: Network::new(&mut plan, start),
@@ -110,6 +142,7 @@ impl Objective {
                 .collect(),
             losses: plan.state("losses", [shape.steps, 1]),
             dropout: Dropout { seeds: plan.indices("dropout seeds", [shape.steps, 1]), rate: config.dropout as f32 },
+            table,
             step: plan.routine(),
         };
         this.record_step(&mut plan, shape, config, start, prefixes);
@@ -119,9 +152,8 @@ impl Objective {
     /// One step: anchors and candidates are encoded, their scores compared with the teacher's, and the parameters updated. A row
     /// that is both anchor and candidate contributes to the derivatives in both roles.
     fn record_step(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, start: &Map, prefixes: &[Prefix]) {
-        let anchor_rows = gathered(plan, self.rows, self.anchors);
-        let every_row = shape.candidates == shape.rows;
-        let candidate_rows = if every_row { self.rows } else { gathered(plan, self.rows, self.candidates) };
+        let anchor_rows = self.anchors_of(plan, self.rows);
+        let candidate_rows = if shape.full() { self.rows } else { gathered(plan, self.rows, self.candidates) };
         let anchors = self.side(plan, anchor_rows, start);
         let candidates = self.side(plan, candidate_rows, start);
         let scores = self.record_teacher(plan, shape, config, [anchors.rows, candidates.rows]);
@@ -141,10 +173,23 @@ impl Objective {
         trainable.update(plan, self.schedule, start);
     }
 
+    /// The anchors' rows of `source`, or what is linear in these, as scores are.
+    fn anchors_of(&self, plan: &mut Plan, source: Tensor) -> Tensor {
+        let Some([parts, weights]) = self.blends else { return gathered(plan, source, self.anchors) };
+        let rows = plan.scratch("moved anchors", [self.anchors.cols(), source.cols()]);
+        blend(plan, source, parts, weights, rows);
+        rows
+    }
+
     fn record_teacher(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, [anchors, candidates]: [Tensor; 2]) -> Scores {
         let scores = [shape.batch, shape.candidates];
-        let teacher = plan.scratch("teacher scores", scores);
-        matmul(plan, Layout::NT, anchors, candidates, teacher, Write::Set);
+        let teacher = if let Some((table, _)) = self.table {
+            self.anchors_of(plan, table)
+        } else {
+            let teacher = plan.scratch("teacher scores", scores);
+            matmul(plan, Layout::NT, anchors, candidates, teacher, Write::Set);
+            teacher
+        };
         let pool = (config.lambda_hard > 0.0).then(|| {
             let (positives, per_anchor) = (positives(shape, config), config.hard_neg_per_anchor as u32);
             let length = share(shape, config.hard_neg_l).clamp(positives + per_anchor, shape.candidates - 1);

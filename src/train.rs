@@ -52,8 +52,8 @@ pub enum Progress<'a> {
 /// Called with every event; an error it returns ends the training with that error.
 pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
 
-/// Trains a model and returns its best epoch by validation recall@k, the mean over all [`dims`](TrainConfig::dims); epoch 0 is the
-/// initial map.
+/// Trains a model and returns its best epoch by the mean of validation recall@k and recall@10, over all
+/// [`dims`](TrainConfig::dims); epoch 0 is the initial map.
 ///
 /// # Errors
 /// [`Error::Usage`] when the configuration does not fit the data; [`Error::Data`] when training diverges; [`Error::Device`] when
@@ -88,7 +88,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
         encoder.replace(&map)?;
         let scores = validate(corpus, config, &map, &encoder.encode(&corpus.known)?.values)?;
         let epoch = epoch(number, Some(loss), &scores);
-        let better = epoch.recall_k > best_epoch.recall_k;
+        let better = epoch.recall_k + epoch.recall_10 > best_epoch.recall_k + best_epoch.recall_10;
         if better {
             best = map;
             best_epoch = epoch.clone();

@@ -29,8 +29,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("baselines", &["backend", "error", "eval", "metric", "model", "random", "spectral"]),
     ("corpus", &["backend", "baselines", "data", "error", "eval", "metric", "model"]),
     ("candidates", &["config", "random"]),
+    ("noise", &["backend", "error", "random", "search"]),
     ("schedule", &["ops"]),
-    ("objective", &["config", "model", "network", "op", "ops", "plan", "tensor"]),
+    ("objective", &["config", "model", "network", "noise", "op", "ops", "plan", "tensor"]),
     (
         "train",
         &[
@@ -45,6 +46,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "eval",
             "metric",
             "model",
+            "noise",
             "objective",
             "random",
             "schedule",

@@ -9,6 +9,7 @@ use crate::config::TrainConfig;
 use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::model::Map;
+use crate::noise::Noise;
 use crate::objective::{Objective, Prefix, Shape};
 use crate::schedule::adamw_rows;
 
@@ -16,15 +17,17 @@ use crate::schedule::adamw_rows;
 const STEPS_BETWEEN_REPORTS: u32 = 16;
 
 /// A model in training on the device.
-pub(super) struct Run {
+pub(super) struct Run<'a> {
+    corpus: &'a Corpus<'a>,
+    noise: Option<Noise>,
     objective: Objective,
     program: Box<dyn Program>,
     learning_rate: f64,
 }
 
-impl Run {
+impl<'a> Run<'a> {
     pub(super) fn new(
-        corpus: &Corpus<'_>,
+        corpus: &'a Corpus<'a>,
         config: &TrainConfig,
         start: &Map,
         prefixes: &[Prefix],
@@ -39,12 +42,19 @@ impl Run {
         let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, prefixes);
         let mut program = corpus.backend.compile(plan)?;
         program.write(objective.rows, corpus.train_rows())?;
+        if let Some((_, routine)) = objective.table {
+            program.run(routine, 0..1)?;
+        }
         objective.network.write(&mut *program, start)?;
         let terms = prefixes.iter().flat_map(|prefix| &prefix.terms);
         for (tensor, term) in objective.log_inverse_temperatures.iter().flatten().zip(terms) {
             program.write(*tensor, &[-term.student.ln()][..])?;
         }
-        Ok(Self { objective, program, learning_rate: config.lr })
+        let noise = match config.noise {
+            0.0 => None,
+            noise => Some(Noise::new(corpus.backend, corpus.train_rows(), corpus.info.dim, noise as f32, config.seed)?),
+        };
+        Ok(Self { corpus, noise, objective, program, learning_rate: config.lr })
     }
 
     /// Runs the steps of one epoch and returns their mean loss.
@@ -58,6 +68,11 @@ impl Run {
         let tables = batches.next_epoch();
         let schedule = adamw_rows(steps.clone(), all_steps, self.learning_rate);
         self.program.write(self.objective.anchors, &tables.anchors[..])?;
+        if let (Some([parts, weights]), Some(noise)) = (self.objective.blends, &mut self.noise) {
+            let blends = noise.blends(self.corpus.train_rows(), self.corpus.info.dim, &tables.anchors);
+            self.program.write(parts, &blends.parts[..])?;
+            self.program.write(weights, &blends.weights[..])?;
+        }
         self.program.write(self.objective.candidates, &tables.candidates[..])?;
         self.program.write(self.objective.dropout.seeds, &tables.dropout_seeds[..])?;
         self.program.write(self.objective.schedule, &schedule[..])?;

@@ -4,6 +4,7 @@ use embedding_compressor::backend::{Oracle, Program};
 use embedding_compressor::config::{StudentTau, TrainConfig};
 use embedding_compressor::metric::{Metric, normalize_rows};
 use embedding_compressor::model::{Hidden, Map};
+use embedding_compressor::noise::PARTS;
 use embedding_compressor::objective::{Objective, Prefix, Shape, Term};
 use embedding_compressor::plan::{Limits, Node, Role};
 use embedding_compressor::tensor::{DType, Tensor};
@@ -32,9 +33,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ] {
             // One dimension is no case: its cosines are 1 or -1 and have no derivative.
             for (nesting, dims) in [("alone", &[DIM_OUT][..]), ("nested", &[2, 3, DIM_OUT])] {
-                for (candidates, hidden) in [(12, 0), (9, 0), (12, 5), (9, 5)] {
+                for (candidates, hidden, noise) in [(12, 0, 0.0), (9, 0, 0.5), (12, 5, 0.5), (9, 5, 0.0)] {
                     let name = format!(
-                        "gradient of the loss::{}, {losses}, {nesting}, {candidates} candidates, {hidden} hidden",
+                        "gradient of the loss::{}, {losses}, {nesting}, {candidates} candidates, {hidden} hidden, noise {noise}",
                         metric.name()
                     );
                     let weighted = dims.iter().zip([1.0, 0.5, 2.0]);
@@ -44,6 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                         k: 3,
                         hidden,
                         dropout: 0.2,
+                        noise,
                         lambda_hard,
                         hard_neg_l: 8,
                         hard_neg_per_anchor: 2,
@@ -102,8 +104,9 @@ fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], cand
         start.hidden = Some(Hidden { weight: cloud(width, DIM, 3), bias: vec![0.0; width], output: cloud(DIM_OUT, width, 4) });
     }
     let (plan, objective) = Objective::record(Limits::NONE, &shape, config, &start, prefixes);
+    let weights = objective.blends.map(|[_, weights]| weights);
     let inputs = plan.tensors().iter().filter(|t| t.role == Role::Input && t.tensor.dtype == DType::F32);
-    let rows: Vec<Tensor> = inputs.map(|t| t.tensor).filter(|t| *t != objective.schedule).collect();
+    let rows: Vec<Tensor> = inputs.map(|t| t.tensor).filter(|t| *t != objective.schedule && weights != Some(*t)).collect();
     let parameters = parameters(&plan.routines().concat());
     let mut program = Oracle::new().compile_host(plan).expect("the plan is small");
 
@@ -112,6 +115,14 @@ fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], cand
     let candidates: Vec<u32> = (0..ROWS as u32).rev().take(candidates as usize).collect();
     let device: &mut dyn Program = &mut program;
     rows.iter().for_each(|rows| device.write(*rows, &known[..]).unwrap());
+    if let Some([parts, weights]) = objective.blends {
+        let drawn: Vec<u32> = ANCHORS.iter().flat_map(|anchor| [*anchor, (anchor + 1) % 12, (anchor + 5) % 12]).collect();
+        device.write(parts, &drawn[..]).unwrap();
+        device.write(weights, &cloud(ANCHORS.len(), PARTS, 5)[..]).unwrap();
+    }
+    if let Some((_, routine)) = objective.table {
+        device.run(routine, 0..1).unwrap();
+    }
     device.write(objective.anchors, &ANCHORS[..]).unwrap();
     device.write(objective.candidates, &candidates[..]).unwrap();
     // With a rate of zero the parameters stay as they are.

@@ -1,0 +1,144 @@
+//! Anchors that are no training rows: rows moved within their neighbourhood, whose true scores the teacher knows as well.
+//!
+//! A query that comes later lies among the known rows as they lie among each other, so the difference of two neighbours
+//! anywhere is a likely difference of a row and such a query. Training on moved rows keeps a map from learning the rows by heart.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::random::below;
+use crate::search::neighbours;
+
+/// How many nearest rows count as the neighbourhood of a row.
+const NEIGHBOURS: usize = 10;
+/// Rows that make an anchor: the row itself, and the two whose difference moves it.
+pub const PARTS: usize = 3;
+
+/// Moves anchors at random; the same seed moves them alike.
+pub struct Noise {
+    amplitude: f32,
+    /// Of each row, and how many they are.
+    near: Vec<u32>,
+    /// Distances of these.
+    distances: Vec<f32>,
+    count: usize,
+    rng: ChaCha8Rng,
+}
+
+/// Anchors as weighted sums of rows, in the tables of [`blend`](crate::ops::blend::blend), [`PARTS`] for each anchor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blends {
+    /// Rows.
+    pub parts: Vec<u32>,
+    /// Their weights; the sums have unit length.
+    pub weights: Vec<f32>,
+}
+
+impl Noise {
+    /// Noise of up to `amplitude` times the distance of a neighbour, among `rows [n, dim]` of unit length.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    pub fn new(backend: &dyn Backend, rows: &[f32], dim: usize, amplitude: f32, seed: u64) -> Result<Self> {
+        let n = rows.len() / dim;
+        let count = NEIGHBOURS.min(n - 1);
+        let all: Vec<u32> = (0..n as u32).collect();
+        let found = neighbours(backend, rows, dim, &all, count)?;
+        let distances = found.scores.iter().map(|cosine| (2.0 - 2.0 * cosine).max(0.0).sqrt()).collect();
+        Ok(Self { amplitude, near: found.ids, distances, count, rng: ChaCha8Rng::seed_from_u64(seed) })
+    }
+
+    /// Moves the anchors, rows of the same `rows`.
+    pub fn blends(&mut self, rows: &[f32], dim: usize, anchors: &[u32]) -> Blends {
+        let drawn: Vec<([u32; PARTS], f32)> = anchors.iter().map(|anchor| self.draw(*anchor)).collect();
+        let weights = drawn.par_iter().flat_map_iter(|(parts, step)| {
+            let [x, from, to] = parts.map(|row| &rows[row as usize * dim..][..dim]);
+            // x, from and to have unit length.
+            let [along, cosine] = x
+                .iter()
+                .zip(from)
+                .zip(to)
+                .fold([0.0f32; 2], |[along, cosine], ((x, from), to)| [along + x * (to - from), cosine + from * to]);
+            let square = 1.0 + 2.0 * step * along + step * step * (2.0 - 2.0 * cosine);
+            let scale = 1.0 / square.max(f32::MIN_POSITIVE).sqrt();
+            [scale, -step * scale, step * scale]
+        });
+        let weights = weights.collect();
+        Blends { parts: drawn.iter().flat_map(|(parts, _)| *parts).collect(), weights }
+    }
+
+    /// A row, another with a neighbour, and the factor of their difference, which is brought to the anchor's own distances first.
+    fn draw(&mut self, anchor: u32) -> ([u32; PARTS], f32) {
+        let from = below((self.near.len() / self.count) as u32, &mut self.rng);
+        let (own, other) = (self.pick(anchor), self.pick(from));
+        let [own_distance, distance] = [own, other].map(|at| self.distances[at]);
+        let step = self.amplitude * self.rng.random::<f32>();
+        // Repeated rows have no distance.
+        let step = if distance > 0.0 { step * (own_distance / distance).min(MAX_STRETCH) } else { 0.0 };
+        ([anchor, from, self.near[other]], step)
+    }
+
+    /// Where one of a row's neighbours is kept.
+    fn pick(&mut self, row: u32) -> usize {
+        row as usize * self.count + below(self.count as u32, &mut self.rng) as usize
+    }
+}
+
+/// A difference is stretched to at most so many times its length: of rows that are almost the same, only rounding is left.
+const MAX_STRETCH: f32 = 10.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Cpu;
+    use crate::metric::normalize_rows;
+    use crate::random::normal;
+
+    /// 40 rows of unit length, in 6 dimensions.
+    fn rows() -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(3);
+        let mut rows: Vec<f32> = (0..240).map(|_| normal(&mut rng)).collect();
+        normalize_rows(&mut rows, 6);
+        rows
+    }
+
+    fn sum(rows: &[f32], blends: &Blends, anchor: usize) -> Vec<f32> {
+        let parts = blends.parts.iter().zip(&blends.weights).skip(anchor * PARTS).take(PARTS);
+        parts.fold(vec![0.0; 6], |sum, (row, weight)| {
+            sum.iter().zip(&rows[*row as usize * 6..]).map(|(s, x)| s + weight * x).collect()
+        })
+    }
+
+    #[test]
+    fn anchors_are_moved_no_further_than_the_amplitude_and_keep_their_length() {
+        let rows = rows();
+        let anchors: Vec<u32> = (0..40).chain(0..40).collect();
+        let mut noise = Noise::new(&Cpu::new(), &rows, 6, 0.5, 1).unwrap();
+        let blends = noise.blends(&rows, 6, &anchors);
+        let mut moved = 0;
+        for (i, anchor) in anchors.iter().enumerate() {
+            let x = sum(&rows, &blends, i);
+            let norm = x.iter().map(|x| x * x).sum::<f32>().sqrt();
+            assert!((norm - 1.0).abs() < 1e-5, "anchor {i} has length {norm}");
+            let own = &rows[*anchor as usize * 6..][..6];
+            let distance = |other: &[f32]| own.iter().zip(other).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+            let farthest = noise.distances[*anchor as usize * noise.count..][..noise.count].iter().fold(0.0f32, |a, b| a.max(*b));
+            // Normalising at most doubles a step that is shorter than half the length.
+            assert!(distance(&x) <= farthest, "anchor {i} went {} with neighbours up to {farthest}", distance(&x));
+            moved += usize::from(distance(&x) > 1e-3);
+        }
+        assert!(moved > 70, "{moved} of 80 anchors moved");
+        assert_ne!(blends, noise.blends(&rows, 6, &anchors), "every call draws anew");
+        assert_eq!(blends, Noise::new(&Cpu::new(), &rows, 6, 0.5, 1).unwrap().blends(&rows, 6, &anchors));
+    }
+
+    #[test]
+    fn repeated_rows_stay_where_they_are() {
+        let rows = [[1.0f32, 0.0]; 8].concat();
+        let blends = Noise::new(&Cpu::new(), &rows, 2, 0.8, 1).unwrap().blends(&rows, 2, &[5, 6]);
+        assert_eq!(blends.weights, [1.0, 0.0, 0.0].repeat(2).iter().map(|x: &f32| x + 0.0).collect::<Vec<_>>());
+    }
+}
