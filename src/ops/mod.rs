@@ -17,6 +17,8 @@ ops! {
     matmul::Matmul,
     normalize::Normalize,
     normalize_backward::NormalizeBackward,
+    l2_offset::L2Offset,
+    l2_offset_backward::L2OffsetBackward,
     gather::Gather,
     blend::Blend,
     first_columns::FirstColumns,
