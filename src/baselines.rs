@@ -1,4 +1,4 @@
-//! Maps without training: what a trained map has to beat.
+//! Maps without training: what a trained map has to beat. They take rows in the [`Frame`](crate::frame::Frame) of their data.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -14,22 +14,29 @@ use crate::spectral::{Centring, SpectralSolver, Spectrum};
 /// Exponents of tempering that the best spectral map is chosen among: 0 is plain PCA, 1 would be whitening.
 const GAMMAS: [f64; 3] = [0.0, 0.25, 0.5];
 
-/// The first d' coordinates.
-pub fn truncation(dim_in: usize, dim_out: usize) -> Map {
+/// The first d' coordinates, compared as the teacher compares rows.
+pub fn truncation(teacher: Metric, dim_in: usize, dim_out: usize) -> Map {
     let weight = (0..dim_out * dim_in).map(|i| if i / dim_in == i % dim_in { 1.0 } else { 0.0 }).collect();
-    Map::linear(dim_in, Metric::Cosine, weight)
+    linear(teacher, dim_in, teacher, weight)
 }
 
-/// A Gaussian random projection.
-pub fn random_projection(dim_in: usize, dim_out: usize, seed: u64) -> Map {
+/// A Gaussian random projection, compared as the teacher compares rows.
+pub fn random_projection(teacher: Metric, dim_in: usize, dim_out: usize, seed: u64) -> Map {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let scale = 1.0 / (dim_out as f32).sqrt();
-    Map::linear(dim_in, Metric::Cosine, (0..dim_out * dim_in).map(|_| normal(&mut rng) * scale).collect())
+    linear(teacher, dim_in, teacher, (0..dim_out * dim_in).map(|_| normal(&mut rng) * scale).collect())
 }
 
-/// Both spectra of a data set, from which every spectral map is made.
+/// W x, of rows as the teacher compares them.
+fn linear(teacher: Metric, dim_in: usize, student: Metric, weight: Vec<f32>) -> Map {
+    Map { input_normalized: teacher.normalizes(), ..Map::linear(dim_in, student, weight) }
+}
+
+/// The spectra of a data set, from which every spectral map is made.
 pub struct Spectra {
-    uncentred: Spectrum,
+    teacher: Metric,
+    /// None for L2: distances do not know where the origin is.
+    uncentred: Option<Spectrum>,
     centred: Spectrum,
 }
 
@@ -44,13 +51,14 @@ pub struct SpectralChoice {
 }
 
 impl Spectra {
-    /// Computes both spectra of `rows [n, dim]`, with up to `count` axes.
+    /// Computes the spectra of `rows [n, dim]`, with up to `count` axes.
     ///
     /// # Errors
     /// As [`SpectralSolver::solve`].
-    pub fn new(backend: &dyn Backend, rows: &[f32], dim: usize, count: usize) -> Result<Self> {
+    pub fn new(backend: &dyn Backend, teacher: Metric, rows: &[f32], dim: usize, count: usize) -> Result<Self> {
         let mut solver = SpectralSolver::new(backend, rows, dim, count)?;
-        Ok(Self { uncentred: solver.solve(Centring::Uncentred)?, centred: solver.solve(Centring::Centred)? })
+        let uncentred = if teacher == Metric::L2 { None } else { Some(solver.solve(Centring::Uncentred)?) };
+        Ok(Self { teacher, uncentred, centred: solver.solve(Centring::Centred)? })
     }
 
     /// Mean of the rows.
@@ -58,10 +66,10 @@ impl Spectra {
         &self.centred.mean
     }
 
-    /// PCA as textbooks do it: the mean is subtracted, and what is left is compared by cosine.
+    /// PCA as textbooks do it: the mean is subtracted, and what is left is compared as the teacher compares rows.
     pub fn pca(&self, dim_out: usize) -> Map {
         let Spectrum { mean, dim, .. } = &self.centred;
-        let mut map = Map::linear(*dim, Metric::Cosine, self.centred.map(dim_out, 0.0));
+        let mut map = linear(self.teacher, *dim, self.teacher, self.centred.map(dim_out, 0.0));
         for (bias, axis) in map.bias.iter_mut().zip(map.weight.chunks(*dim)) {
             *bias = -axis.iter().zip(mean).map(|(a, m)| a * m).sum::<f32>();
         }
@@ -69,8 +77,9 @@ impl Spectra {
     }
 
     /// The map that keeps most of the ranking of `database [n, dim]`, by the judge's recall@k, among {centred axes applied
-    /// uncentred, uncentred axes} x {cosine, dot} x tempering. It has as many dimensions as the last of `dims`, which ascend; the
-    /// recall is the mean over all of them, of the first coordinates.
+    /// uncentred, uncentred axes} x {cosine, dot, l2} x tempering. For a dot teacher, uncentred axes and dot give the inner products
+    /// of the best approximation of the rows (Eckart and Young 1936), for L2, centred axes and L2 do so with distances. It has as
+    /// many dimensions as the last of `dims`, which ascend; the recall is the mean over all of them, of the first coordinates.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
@@ -80,16 +89,17 @@ impl Spectra {
     pub fn best(&self, backend: &dyn Backend, database: &[f32], judge: &Judge, dims: &[usize]) -> Result<SpectralChoice> {
         let dim_out = *dims.last().expect("a map has dimensions");
         let mut best: Option<SpectralChoice> = None;
-        for (name, spectrum) in [("uncentred", &self.uncentred), ("centred", &self.centred)] {
-            let plain = Map::linear(spectrum.dim, Metric::Dot, spectrum.map(dim_out, 0.0));
+        let spectra = self.uncentred.iter().map(|s| ("uncentred", s)).chain([("centred", &self.centred)]);
+        for (name, spectrum) in spectra {
+            let plain = linear(self.teacher, spectrum.dim, Metric::Dot, spectrum.map(dim_out, 0.0));
             let projected = plain.encode(backend, database)?;
             for gamma in GAMMAS {
                 let tempered = temper(&projected, &spectrum.scales(dim_out, gamma));
-                for metric in [Metric::Cosine, Metric::Dot] {
+                for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
                     let prepared = metric.prepare(&tempered, dim_out);
                     let scores = judge.judge_prefixes(backend, &prepared, dim_out, metric, dims)?;
                     if best.as_ref().is_none_or(|best| scores.mean("recall@k") > best.scores.mean("recall@k")) {
-                        let map = Map::linear(spectrum.dim, metric, spectrum.map(dim_out, gamma));
+                        let map = linear(self.teacher, spectrum.dim, metric, spectrum.map(dim_out, gamma));
                         let description = format!("{name} axes, gamma {gamma}, {}", metric.name());
                         best = Some(SpectralChoice { map, description, scores });
                     }

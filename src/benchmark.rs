@@ -156,7 +156,7 @@ impl<'a> Search<'a> {
     fn timed(&self, metric: Metric, vectors: &'a [f32], dim: usize) -> Result<Timed<'a>> {
         let Self { backend, queries, k } = *self;
         let database = metric.prepare(vectors, dim);
-        Timed::new(move |rounds| (0..rounds).try_for_each(|_| neighbours(backend, &database, dim, queries, k).map(drop)))
+        Timed::new(move |rounds| (0..rounds).try_for_each(|_| neighbours(backend, metric, &database, dim, queries, k).map(drop)))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::Compressor;
 pub struct Compressed {
     /// Rows read and written.
     pub rows: usize,
-    /// How many of them are zeros, which have no direction and stay zeros, and the first of those.
+    /// How many of them are zeros, which have no direction and stay zeros where the model normalises rows, and the first of those.
     pub zero_rows: Option<(usize, usize)>,
 }
 

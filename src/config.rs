@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::metric::Metric;
 use crate::ops::{hard_negative, top_k};
 
 pub use temperature::{StudentTau, Tau};
@@ -44,6 +45,9 @@ pub struct TrainConfig {
     /// How far anchors are moved from their rows at random, in distances of near neighbours; 0 leaves them where they are
     #[arg(long, default_value_t = Self::default().noise, value_name = "RATIO")]
     pub noise: f64,
+    /// Similarity whose ranking is to survive: how rows are compared before compression
+    #[arg(long, value_enum, default_value_t = Self::default().metric)]
+    pub metric: Metric,
     /// Neighbours whose ranking is to survive; validation picks the epoch by recall@k and recall@10
     #[arg(long, default_value_t = Self::default().k, value_name = "N")]
     pub k: usize,
@@ -56,7 +60,8 @@ pub struct TrainConfig {
     /// Peak learning rate, relative to the size of the weights
     #[arg(long, default_value_t = Self::default().lr, value_name = "RATE")]
     pub lr: f64,
-    /// Temperature of the teacher's softmax: a number in units of similarity, or "auto" for the spread of the teacher's top-k similarities
+    /// Temperature of the teacher's softmax: "auto" for the spread of the teacher's top-k similarities, or a number in units of --metric
+    /// (cosine, x . y, or |x - y|^2 / 2; of the last two it depends on how long the rows are)
     #[arg(long, default_value_t = Self::default().tau, value_name = "TAU")]
     pub tau: Tau,
     /// Temperature of the student's softmax: "learnt", or a number in units of the student's similarity
@@ -96,6 +101,7 @@ impl Default for TrainConfig {
             hidden: 0,
             dropout: 0.1,
             noise: 0.0,
+            metric: Metric::Cosine,
             k: 50,
             epochs: 20,
             batch_size: 512,

@@ -20,7 +20,8 @@ pub struct Encoder {
     encode: Routine,
     network: Network,
     rows: Tensor,
-    inverse_norm: Tensor,
+    /// 1 / |row|, where the map takes rows of unit length.
+    inverse_norm: Option<Tensor>,
     output: Tensor,
 }
 
@@ -29,7 +30,7 @@ pub struct Encoder {
 pub struct Encodings {
     /// `[n, dim_out]`, row-major.
     pub values: Vec<f32>,
-    /// Indices of rows of zeros, which have no direction; they are encoded as zeros.
+    /// Indices of rows of zeros where the map takes rows of unit length: they have no direction, and are encoded as zeros.
     pub zero_rows: Vec<usize>,
 }
 
@@ -44,12 +45,16 @@ impl Encoder {
         let mut plan = Plan::new(backend.limits());
         let encode = plan.routine();
         let rows = plan.input("rows", [block, dim_in]);
-        let unit = plan.scratch("unit rows", [block, dim_in]);
-        let inverse_norm = plan.state("1 / |row|", [block, 1]);
         let output = plan.state("output", [block, dim_out]);
-        normalize(&mut plan, rows, unit, inverse_norm);
+        let (x, inverse_norm) = if map.input_normalized {
+            let (unit, inverse_norm) = (plan.scratch("unit rows", rows.shape), plan.state("1 / |row|", [block, 1]));
+            normalize(&mut plan, rows, unit, inverse_norm);
+            (unit, Some(inverse_norm))
+        } else {
+            (rows, None)
+        };
         let network = Network::new(&mut plan, map);
-        network.encode(&mut plan, unit, output);
+        network.encode(&mut plan, x, output);
         let mut program = backend.compile(plan)?;
         network.write(&mut *program, map)?;
         Ok(Self { program, encode, network, rows, inverse_norm, output })
@@ -83,7 +88,8 @@ impl Encoder {
             self.program.write_rows(self.rows, 0, chunk.into())?;
             self.program.run(self.encode, 0..1)?;
             encodings.values.extend_from_slice(&self.program.read(self.output.first_rows(count as u32))?);
-            let inverse_norm = self.program.read(self.inverse_norm.first_rows(count as u32))?;
+            let Some(inverse_norm) = self.inverse_norm else { continue };
+            let inverse_norm = self.program.read(inverse_norm.first_rows(count as u32))?;
             for row in (0..count).filter(|row| inverse_norm[*row] == 0.0) {
                 encodings.values[(first + row) * dim_out..][..dim_out].fill(0.0);
                 encodings.zero_rows.push(first + row);
@@ -94,7 +100,8 @@ impl Encoder {
 }
 
 impl Map {
-    /// Encodes `rows [n, dim_in]` (row-major, of any length) to `[n, dim_out]`; rows of zeros give zeros.
+    /// Encodes `rows [n, dim_in]` (row-major, not normalised by the caller) to `[n, dim_out]`; rows of zeros give zeros where the map
+    /// takes rows of unit length.
     ///
     /// # Errors
     /// As [`Encoder::encode`].

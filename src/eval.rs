@@ -26,11 +26,11 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Finds the teacher's neighbours. `database [n, dim]` is prepared for inner products; `queries` are rows of it.
+    /// Finds the teacher's neighbours by `metric`, as [`neighbours`] does; `queries` are rows of `database [n, dim]`.
     ///
     /// # Errors
     /// [`Error::Data`] when there are too few rows for k neighbours or no queries; [`Error::Device`] when the device fails.
-    pub fn new(backend: &dyn Backend, database: &[f32], dim: usize, queries: Vec<u32>, k: usize) -> Result<Self> {
+    pub fn new(backend: &dyn Backend, metric: Metric, database: &[f32], dim: usize, queries: Vec<u32>, k: usize) -> Result<Self> {
         let rows = database.len() / dim;
         if rows < k + 2 || queries.is_empty() {
             let what = format!("{rows} rows and {} queries are too few to judge {k} neighbours", queries.len());
@@ -39,22 +39,22 @@ impl Judge {
             );
         }
         let depth = DEPTHS.iter().fold(k, |depth, d| depth.max(*d)).min(rows - 1);
-        let teacher = neighbours(backend, database, dim, &queries, depth)?;
+        let teacher = neighbours(backend, metric, database, dim, &queries, depth)?;
         Ok(Self { queries, rows, k, teacher })
     }
 
-    /// Scores an encoding of the database, `[n, dim_out]`, prepared for inner products.
+    /// Scores an encoding of the database, `[n, dim_out]`, that is compared by `metric`; of unit length where that is cosine.
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails.
-    pub fn judge(&self, backend: &dyn Backend, encoded: &[f32], dim_out: usize) -> Result<Scores> {
+    pub fn judge(&self, backend: &dyn Backend, metric: Metric, encoded: &[f32], dim_out: usize) -> Result<Scores> {
         assert_eq!(encoded.len(), self.rows * dim_out, "judge: the encoding has another number of rows than the database");
-        let student = neighbours(backend, encoded, dim_out, &self.queries, self.teacher.k)?;
+        let student = neighbours(backend, metric, encoded, dim_out, &self.queries, self.teacher.k)?;
         Ok(Scores::new(&self.teacher, &student, self.k))
     }
 
     /// Scores of the first m coordinates of an encoding `[n, dim_out]`, compared by `metric`, for every m of `dims`: all together, so
-    /// that means are over queries and dimensions. The encoding itself is prepared for inner products.
+    /// that means are over queries and dimensions. The encoding itself is as in [`judge`](Self::judge).
     ///
     /// # Errors
     /// [`Error::Device`] when the device fails.
@@ -69,10 +69,10 @@ impl Judge {
         let mut all = Scores(BTreeMap::new());
         for &m in dims {
             let scores = if m == dim_out {
-                self.judge(backend, encoded, dim_out)?
+                self.judge(backend, metric, encoded, dim_out)?
             } else {
                 let first: Vec<f32> = encoded.chunks(dim_out).flat_map(|row| &row[..m]).copied().collect();
-                self.judge(backend, &metric.prepare(&first, m), m)?
+                self.judge(backend, metric, &metric.prepare(&first, m), m)?
             };
             scores.0.into_iter().for_each(|(name, values)| all.0.entry(name).or_default().extend(values));
         }

@@ -11,7 +11,7 @@ use crate::corpus::Corpus;
 use crate::data::{Embeddings, Split};
 use crate::error::Result;
 use crate::eval::{Judge, Summary};
-use crate::metric::{Metric, unit_rows};
+use crate::metric::Metric;
 use crate::model::{DataInfo, Map};
 use crate::random::shuffle;
 
@@ -29,7 +29,7 @@ pub enum Database {
 pub struct Evaluator<'a> {
     corpus: &'a Corpus<'a>,
     kind: Database,
-    /// Rows of unit length `[n, dim]`.
+    /// Rows as maps take them `[n, dim]`.
     database: Vec<f32>,
     judge: Judge,
 }
@@ -97,13 +97,17 @@ impl<'a> Evaluator<'a> {
     /// or memory does not suffice.
     pub fn new(corpus: &'a Corpus<'a>, embeddings: &Embeddings, kind: Database) -> Result<Self> {
         let (dim, test) = (embeddings.dim, &corpus.split.test);
-        let rows = &embeddings.values;
-        let (database, queries) = match kind {
-            Database::All => (unit_rows(rows, dim, 0..embeddings.rows as u32)?, test.clone()),
-            Database::Test => (unit_rows(rows, dim, test.iter().copied())?, (0..test.len() as u32).collect()),
+        let (rows, queries): (Vec<u32>, _) = match kind {
+            Database::All => ((0..embeddings.rows as u32).collect(), test.clone()),
+            Database::Test => (test.clone(), (0..test.len() as u32).collect()),
         };
-        let judge = Judge::new(corpus.backend, &database, dim, queries, corpus.k)?;
-        Ok(Self { corpus, kind, database, judge })
+        let teacher = corpus.frame.metric;
+        let database = || teacher.input_rows(&embeddings.values, dim, rows.iter().copied());
+        let mut framed = database()?;
+        corpus.frame.apply(&mut framed);
+        let judge = Judge::new(corpus.backend, teacher, &framed, dim, queries, corpus.k)?;
+        drop(framed);
+        Ok(Self { corpus, kind, database: database()?, judge })
     }
 
     /// Judges a map, and the baselines with as many dimensions.
@@ -114,20 +118,22 @@ impl<'a> Evaluator<'a> {
         let corpus = self.corpus;
         let (dim_in, dim_out) = (map.dim_in, map.dim_out);
         let spectral = corpus.spectra.best(corpus.backend, &corpus.known, &corpus.judge, &[dim_out])?;
+        let teacher = corpus.frame.metric;
         let baselines = [
-            ("truncation", truncation(dim_in, dim_out)),
-            ("random_projection", random_projection(dim_in, dim_out, seed)),
+            ("truncation", truncation(teacher, dim_in, dim_out)),
+            ("random_projection", random_projection(teacher, dim_in, dim_out, seed)),
             ("pca", corpus.spectra.pca(dim_out)),
             ("best_spectral", spectral.map),
         ];
-        let baselines = baselines.into_iter().map(|(name, map)| Ok((name, self.judge(&map)?))).collect::<Result<_>>()?;
+        let judged = |(name, map)| Ok((name, self.judge(&corpus.frame.fold(map))?));
+        let baselines = baselines.into_iter().map(judged).collect::<Result<_>>()?;
         let metrics = Metrics { map: self.judge(map)?, chance: self.judge.chance(), baselines };
         let meta = RecordMeta {
             tool_version: env!("CARGO_PKG_VERSION"),
             dim_in,
             dim_out,
             k: corpus.k,
-            teacher_metric: Metric::Cosine,
+            teacher_metric: teacher,
             student_metric: map.metric,
             bytes_in: 4 * dim_in,
             bytes_out: 4 * dim_out,
@@ -143,7 +149,7 @@ impl<'a> Evaluator<'a> {
 
     fn judge(&self, map: &Map) -> Result<Summary> {
         let encoded = map.encode(self.corpus.backend, &self.database)?;
-        Ok(self.judge.judge(self.corpus.backend, &encoded, map.dim_out)?.summary())
+        Ok(self.judge.judge(self.corpus.backend, map.metric, &encoded, map.dim_out)?.summary())
     }
 }
 

@@ -34,14 +34,16 @@
 //! tools/*.rs                            the commands: parse, call, print          (cli: what they share)
 //! evaluate, benchmark                   a map against the baselines on test rows; how fast it is: the records of commands
 //! train                                 the only training loop
-//! objective                             what a training step computes              (candidates, schedule: what changes by step)
-//! corpus                                data that is split, normalised, searched and decomposed once
+//! objective                             what a training step computes              (candidates, noise, schedule: what changes by step)
+//! corpus                                data that is split, prepared for the teacher, searched and decomposed once
 //! baselines                             maps without training, and the best of them to start from
 //! compress, encoder                     files in, compressed files out; applying a map in blocks
 //! network                               a map on a plan, as calls of ops
+//! frame                                 rows as the teacher compares them, and maps taken back to rows as they are
 //! model                                 the map and its file
 //! eval, spectral                        metrics of rankings; PCA and SVD
 //! search                                exact neighbours
+//! similarity                            cosine, dot and L2 on a plan, as calls of ops
 //! roofline                              times of ops beside the roofs of their device
 //! config                                hyper-parameters, their defaults and limits
 //! ops                                   the table of ops; each is one file and its shaders
@@ -77,6 +79,7 @@ pub mod encoder;
 pub mod error;
 pub mod eval;
 pub mod evaluate;
+pub mod frame;
 pub mod memory;
 pub mod metric;
 pub mod model;
@@ -91,6 +94,7 @@ pub mod roofline;
 pub mod schedule;
 pub mod search;
 mod simd;
+pub mod similarity;
 pub mod spectral;
 pub mod tensor;
 pub mod train;

@@ -11,14 +11,16 @@ use crate::memory::allocate;
 /// Rows whose largest magnitude is below this count as zero: subnormal numbers, which devices may flush to zero.
 pub const SMALLEST: f32 = 1.2e-38;
 
-/// A similarity of two vectors; larger is nearer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// How two vectors are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
-    /// Inner product of the normalised vectors.
+    /// Cosine similarity: inner product of the vectors scaled to unit length.
     Cosine,
     /// Inner product.
     Dot,
+    /// Euclidean distance.
+    L2,
 }
 
 impl Metric {
@@ -27,6 +29,7 @@ impl Metric {
         match self {
             Self::Cosine => "cosine",
             Self::Dot => "dot",
+            Self::L2 => "l2",
         }
     }
 
@@ -37,19 +40,31 @@ impl Metric {
                 "search these vectors with cosine similarity; they have unit length, so inner product and L2 rank alike"
             }
             Self::Dot => "search these vectors with inner product; do not normalise them",
+            Self::L2 => "search these vectors with Euclidean (L2) distance; do not normalise them",
         }
     }
 
-    /// Rows whose inner products are this similarity: normalised copies for cosine, the rows themselves for dot.
+    /// Whether rows are scaled to unit length before they are compared or mapped.
+    pub fn normalizes(self) -> bool {
+        self == Self::Cosine
+    }
+
+    /// Rows that are ready to be searched: normalised copies for cosine, else the rows themselves.
     pub fn prepare(self, rows: &[f32], dim: usize) -> Cow<'_, [f32]> {
-        match self {
-            Self::Dot => Cow::Borrowed(rows),
-            Self::Cosine => {
-                let mut unit = rows.to_vec();
-                normalize_rows(&mut unit, dim);
-                Cow::Owned(unit)
-            }
+        if !self.normalizes() {
+            return Cow::Borrowed(rows);
         }
+        let mut unit = rows.to_vec();
+        normalize_rows(&mut unit, dim);
+        Cow::Owned(unit)
+    }
+
+    /// Copies of the rows at `indices` as maps take them where this is the teacher: of unit length for cosine, else as they are.
+    ///
+    /// # Errors
+    /// As [`select_rows`].
+    pub fn input_rows(self, rows: &[f32], dim: usize, indices: impl Iterator<Item = u32> + Clone) -> Result<Vec<f32>> {
+        if self.normalizes() { unit_rows(rows, dim, indices) } else { select_rows(rows, dim, indices) }
     }
 }
 

@@ -12,7 +12,8 @@ use crate::metric::Metric;
 /// Version of the file layout, raised when older tools could misread it.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// A map R^D -> R^d': z = W x + b + C gelu(A x + a) of rows x of unit length; the second part, the hidden layer, may be absent.
+/// A map R^D -> R^d': z = W x + b + C gelu(A x + a); the second part, the hidden layer, may be absent. Rows x are scaled to unit
+/// length first where `input_normalized` says so.
 ///
 /// Where the metric is cosine, z is scaled to unit length as well, so that inner product, cosine and Euclidean distance rank alike.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +24,8 @@ pub struct Map {
     pub dim_out: usize,
     /// The similarity to compare encoded rows with.
     pub metric: Metric,
+    /// Whether rows are scaled to unit length before the map.
+    pub input_normalized: bool,
     /// W `[dim_out, dim_in]`, row-major.
     pub weight: Vec<f32>,
     /// b `[dim_out]`.
@@ -55,14 +58,14 @@ impl Map {
         self.hidden.as_ref().map_or(0, Hidden::width)
     }
 
-    /// W x, without a bias.
+    /// W x of rows x of unit length, without a bias.
     ///
     /// # Panics
     /// If the length of `weight` is no multiple of `dim_in`.
     pub fn linear(dim_in: usize, metric: Metric, weight: Vec<f32>) -> Self {
         assert!(weight.len().is_multiple_of(dim_in), "linear: {} values are no rows of {dim_in}", weight.len());
         let dim_out = weight.len() / dim_in;
-        Self { dim_in, dim_out, metric, weight, bias: vec![0.0; dim_out], hidden: None }
+        Self { dim_in, dim_out, metric, input_normalized: true, weight, bias: vec![0.0; dim_out], hidden: None }
     }
 
     /// The map onto the first `dims` coordinates.
@@ -77,7 +80,15 @@ impl Map {
             Hidden { weight: hidden.weight.clone(), bias: hidden.bias.clone(), output }
         });
         let (weight, bias) = (self.weight[..dims * self.dim_in].to_vec(), self.bias[..dims].to_vec());
-        Self { dim_in: self.dim_in, dim_out: dims, metric: self.metric, weight, bias, hidden }
+        Self {
+            dim_in: self.dim_in,
+            dim_out: dims,
+            metric: self.metric,
+            input_normalized: self.input_normalized,
+            weight,
+            bias,
+            hidden,
+        }
     }
 }
 
@@ -107,7 +118,7 @@ pub struct Meta {
     /// Hidden units; 0 for a linear map.
     #[serde(default)]
     pub hidden: usize,
-    /// Whether rows are scaled to unit length before the map.
+    /// Whether rows are scaled to unit length before the map: where the teacher is cosine.
     pub input_normalized: bool,
     /// The similarity in D dimensions whose ranking is kept.
     pub teacher_metric: Metric,
@@ -119,8 +130,8 @@ pub struct Meta {
     pub config: TrainConfig,
     /// The seed, as in `config`.
     pub seed: u64,
-    /// The temperature that `config.tau` came to, in units of similarity.
-    pub teacher_temperature: f32,
+    /// The temperature that `config.tau` came to, in units of the teacher's similarity.
+    pub teacher_temperature: f64,
     /// The spectral map that training started from, in words.
     pub init: String,
     /// Rows by their part in training.
@@ -192,6 +203,13 @@ pub struct Epoch {
     /// Validation recall@10, as above.
     #[serde(rename = "val_recall@10")]
     pub recall_10: f64,
+}
+
+impl Epoch {
+    /// What epochs are chosen by: the mean of recall@k and recall@10.
+    pub fn quality(&self) -> f64 {
+        (self.recall_k + self.recall_10) / 2.0
+    }
 }
 
 impl Compressor {

@@ -27,6 +27,7 @@ pub struct Network {
     bias: Tensor,
     hidden: Option<HiddenTensors>,
     metric: Metric,
+    input_normalized: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -58,7 +59,7 @@ pub struct Encoded {
 /// The first coordinates of encoded rows, as they are compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefix {
-    /// What is compared by inner product, `[rows, dims]`: the coordinates p, or p / |p| where the student's metric is cosine.
+    /// What is compared, `[rows, dims]`: the coordinates p, or p / |p| where the student's metric is cosine.
     pub output: Tensor,
     /// 1 / |p| `[rows, 1]`, where the metric is cosine.
     inverse_norm: Option<Tensor>,
@@ -74,7 +75,8 @@ struct Units {
 /// The parameters of a network that is trained, with gradients and moments.
 pub struct Trainable {
     weight: Parameter,
-    bias: Parameter,
+    /// None where the metric is L2: distances do not know it, and AdamW would let it drift by rounding errors.
+    bias: Option<Parameter>,
     hidden: Option<[Parameter; 3]>,
 }
 
@@ -90,7 +92,7 @@ impl Network {
             output: plan.state("hidden output", [dim_out, width]),
             no_seed: plan.indices("no seed", [1, 1]),
         });
-        Self { weight, bias, hidden, metric: map.metric }
+        Self { weight, bias, hidden, metric: map.metric, input_normalized: map.input_normalized }
     }
 
     /// Writes the parameters of a map of the same shapes.
@@ -121,19 +123,21 @@ impl Network {
         };
         let (dim_in, dim_out) = (self.weight.cols() as usize, self.weight.rows() as usize);
         let (weight, bias) = (program.read(self.weight)?, program.read(self.bias)?);
-        Ok(Map { dim_in, dim_out, metric: self.metric, weight, bias, hidden })
+        let Self { metric, input_normalized, .. } = *self;
+        Ok(Map { dim_in, dim_out, metric, input_normalized, weight, bias, hidden })
     }
 
     /// Declares what training the parameters takes.
     pub fn trainable(&self, plan: &mut Plan) -> Trainable {
         let hidden = self.hidden.map(|h| [h.weight, h.bias, h.output].map(|value| Parameter::new(plan, value)));
-        Trainable { weight: Parameter::new(plan, self.weight), bias: Parameter::new(plan, self.bias), hidden }
+        let bias = (self.metric != Metric::L2).then(|| Parameter::new(plan, self.bias));
+        Trainable { weight: Parameter::new(plan, self.weight), bias, hidden }
     }
 
     /// Records the encoding of `x [rows, dim_in]` into `output [rows, dim_out]`, as it is compared.
     pub fn encode(&self, plan: &mut Plan, x: Tensor, output: Tensor) {
         match self.metric {
-            Metric::Dot => {
+            Metric::Dot | Metric::L2 => {
                 self.forward(plan, x, output, None);
             }
             Metric::Cosine => {
@@ -170,7 +174,7 @@ impl Network {
             first_columns(plan, z, p, Write::Set);
         }
         match self.metric {
-            Metric::Dot => Prefix { output: p, inverse_norm: None },
+            Metric::Dot | Metric::L2 => Prefix { output: p, inverse_norm: None },
             Metric::Cosine => {
                 let output = plan.scratch("unit prefix", p.shape);
                 let inverse_norm = plan.scratch("1 / |prefix|", [z.rows(), 1]);
@@ -183,7 +187,9 @@ impl Network {
     /// Records the derivatives by the parameters for the encoding of `x`; `gradient` holds dL/dz.
     pub fn backward(&self, plan: &mut Plan, x: Tensor, encoded: Encoded, gradient: Tensor, into: &Trainable, write: Write) {
         matmul(plan, Layout::TN, gradient, x, into.weight.gradient, write);
-        column_sum(plan, gradient, into.bias.gradient, 1.0, write);
+        if let Some(bias) = into.bias {
+            column_sum(plan, gradient, bias.gradient, 1.0, write);
+        }
         if let (Some(hidden), Some(units), Some([weight, bias, output])) = (self.hidden, encoded.hidden, &into.hidden) {
             matmul(plan, Layout::TN, gradient, units.values, output.gradient, write);
             let upstream = plan.scratch("hidden gradient", units.values.shape);
@@ -196,16 +202,18 @@ impl Network {
 }
 
 impl Prefix {
-    /// Records the derivative by `z` of a loss of scores: by the output it is the product of `score_gradient` and `other`, the
-    /// output that this one was compared with. The prefix that is all of z comes first and sets `z_gradient`; shorter ones add to it.
-    pub fn backward(self, plan: &mut Plan, layout: Layout, score_gradient: Tensor, other: Self, z_gradient: Tensor) {
-        let whole = self.output.cols() == z_gradient.cols();
-        let gradient = if whole { z_gradient } else { plan.scratch("prefix gradient", self.output.shape) };
-        matmul(plan, layout, score_gradient, other.output, gradient, Write::Set);
+    /// Where the derivative by the output goes: for the prefix that is all of z that is `z_gradient` itself.
+    pub fn gradient(self, plan: &mut Plan, z_gradient: Tensor) -> Tensor {
+        if self.output.cols() == z_gradient.cols() { z_gradient } else { plan.scratch("prefix gradient", self.output.shape) }
+    }
+
+    /// Records the derivative by `z` from `gradient`, that by the output, which is overwritten. The prefix that is all of z comes
+    /// first and sets `z_gradient`; shorter ones add to it.
+    pub fn backward(self, plan: &mut Plan, gradient: Tensor, z_gradient: Tensor) {
         if let Some(inverse_norm) = self.inverse_norm {
             normalize_backward(plan, self.output, inverse_norm, gradient);
         }
-        if !whole {
+        if gradient != z_gradient {
             first_columns(plan, gradient, z_gradient, Write::Add);
         }
     }
@@ -216,7 +224,9 @@ impl Trainable {
     pub fn update(&self, plan: &mut Plan, schedule: Tensor, start: &Map) {
         let scale = root_mean_square(&start.weight);
         adamw(plan, schedule, self.weight, scale, 0.0);
-        adamw(plan, schedule, self.bias, scale, 0.0);
+        if let Some(bias) = self.bias {
+            adamw(plan, schedule, bias, scale, 0.0);
+        }
         if let (Some([weight, bias, output]), Some(hidden)) = (self.hidden, &start.hidden) {
             let hidden_scale = HIDDEN_RATE * root_mean_square(&hidden.weight);
             adamw(plan, schedule, weight, hidden_scale, 0.0);

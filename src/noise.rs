@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::metric::Metric;
 use crate::random::below;
 use crate::search::neighbours;
 
@@ -20,6 +21,7 @@ pub const PARTS: usize = 3;
 /// Moves anchors at random; the same seed moves them alike.
 pub struct Noise {
     amplitude: f32,
+    metric: Metric,
     /// Of each row, and how many they are.
     near: Vec<u32>,
     /// Distances of these.
@@ -33,41 +35,53 @@ pub struct Noise {
 pub struct Blends {
     /// Rows.
     pub parts: Vec<u32>,
-    /// Their weights; the sums have unit length.
+    /// Their weights; where the metric is cosine, the sums have unit length.
     pub weights: Vec<f32>,
 }
 
 impl Noise {
-    /// Noise of up to `amplitude` times the distance of a neighbour, among `rows [n, dim]` of unit length.
+    /// Noise of up to `amplitude` times the distance of a neighbour, among `rows [n, dim]` that are compared by `metric`; of unit
+    /// length where that is cosine.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
-    pub fn new(backend: &dyn Backend, rows: &[f32], dim: usize, amplitude: f32, seed: u64) -> Result<Self> {
+    pub fn new(backend: &dyn Backend, metric: Metric, rows: &[f32], dim: usize, amplitude: f32, seed: u64) -> Result<Self> {
         let n = rows.len() / dim;
         let count = NEIGHBOURS.min(n - 1);
         let all: Vec<u32> = (0..n as u32).collect();
-        let found = neighbours(backend, rows, dim, &all, count)?;
-        let distances = found.scores.iter().map(|cosine| (2.0 - 2.0 * cosine).max(0.0).sqrt()).collect();
-        Ok(Self { amplitude, near: found.ids, distances, count, rng: ChaCha8Rng::seed_from_u64(seed) })
+        // Places are near each other by their distance, whatever the metric. A score is x . y - |y|^2 / 2.
+        let found = neighbours(backend, Metric::L2, rows, dim, &all, count)?;
+        let scores = rows.chunks(dim).zip(found.scores.chunks(count));
+        let distances = scores.flat_map(|(x, scores)| {
+            let square = product(x, x);
+            scores.iter().map(move |score| (square - 2.0 * score).max(0.0).sqrt())
+        });
+        Ok(Self {
+            distances: distances.collect(),
+            amplitude,
+            metric,
+            near: found.ids,
+            count,
+            rng: ChaCha8Rng::seed_from_u64(seed),
+        })
     }
 
     /// Moves the anchors, rows of the same `rows`.
     pub fn blends(&mut self, rows: &[f32], dim: usize, anchors: &[u32]) -> Blends {
         let drawn: Vec<([u32; PARTS], f32)> = anchors.iter().map(|anchor| self.draw(*anchor)).collect();
         let weights = drawn.par_iter().flat_map_iter(|(parts, step)| {
-            let [x, from, to] = parts.map(|row| &rows[row as usize * dim..][..dim]);
-            // x, from and to have unit length.
-            let [along, cosine] = x
-                .iter()
-                .zip(from)
-                .zip(to)
-                .fold([0.0f32; 2], |[along, cosine], ((x, from), to)| [along + x * (to - from), cosine + from * to]);
-            let square = 1.0 + 2.0 * step * along + step * step * (2.0 - 2.0 * cosine);
-            let scale = 1.0 / square.max(f32::MIN_POSITIVE).sqrt();
+            let scale = if self.metric.normalizes() {
+                // |x + step (to - from)|^2, of x, from and to of unit length.
+                let [x, from, to] = parts.map(|row| &rows[row as usize * dim..][..dim]);
+                let along = product(x, to) - product(x, from);
+                let square = 1.0 + 2.0 * step * (along + step * (1.0 - product(from, to)));
+                1.0 / square.max(f32::MIN_POSITIVE).sqrt()
+            } else {
+                1.0
+            };
             [scale, -step * scale, step * scale]
         });
-        let weights = weights.collect();
-        Blends { parts: drawn.iter().flat_map(|(parts, _)| *parts).collect(), weights }
+        Blends { weights: weights.collect(), parts: drawn.iter().flat_map(|(parts, _)| *parts).collect() }
     }
 
     /// A row, another with a neighbour, and the factor of their difference, which is brought to the anchor's own distances first.
@@ -85,6 +99,10 @@ impl Noise {
     fn pick(&mut self, row: u32) -> usize {
         row as usize * self.count + below(self.count as u32, &mut self.rng) as usize
     }
+}
+
+fn product(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// A difference is stretched to at most so many times its length: of rows that are almost the same, only rounding is left.
@@ -116,7 +134,7 @@ mod tests {
     fn anchors_are_moved_no_further_than_the_amplitude_and_keep_their_length() {
         let rows = rows();
         let anchors: Vec<u32> = (0..40).chain(0..40).collect();
-        let mut noise = Noise::new(&Cpu::new(), &rows, 6, 0.5, 1).unwrap();
+        let mut noise = Noise::new(&Cpu::new(), Metric::Cosine, &rows, 6, 0.5, 1).unwrap();
         let blends = noise.blends(&rows, 6, &anchors);
         let mut moved = 0;
         for (i, anchor) in anchors.iter().enumerate() {
@@ -132,13 +150,13 @@ mod tests {
         }
         assert!(moved > 70, "{moved} of 80 anchors moved");
         assert_ne!(blends, noise.blends(&rows, 6, &anchors), "every call draws anew");
-        assert_eq!(blends, Noise::new(&Cpu::new(), &rows, 6, 0.5, 1).unwrap().blends(&rows, 6, &anchors));
+        assert_eq!(blends, Noise::new(&Cpu::new(), Metric::Cosine, &rows, 6, 0.5, 1).unwrap().blends(&rows, 6, &anchors));
     }
 
     #[test]
     fn repeated_rows_stay_where_they_are() {
         let rows = [[1.0f32, 0.0]; 8].concat();
-        let blends = Noise::new(&Cpu::new(), &rows, 2, 0.8, 1).unwrap().blends(&rows, 2, &[5, 6]);
-        assert_eq!(blends.weights, [1.0, 0.0, 0.0].repeat(2).iter().map(|x: &f32| x + 0.0).collect::<Vec<_>>());
+        let blends = Noise::new(&Cpu::new(), Metric::Cosine, &rows, 2, 0.8, 1).unwrap().blends(&rows, 2, &[5, 6]);
+        assert_eq!(blends.weights, [1.0, 0.0, 0.0].repeat(2));
     }
 }

@@ -11,9 +11,9 @@ use crate::ops::column_sum::column_sum;
 use crate::ops::gather::gather;
 use crate::ops::hard_negative::{self, hard_negative};
 use crate::ops::listwise_kl::{self, listwise_kl};
-use crate::ops::matmul::{Layout, matmul};
 use crate::ops::{ListLoss, top_k};
 use crate::plan::{Limits, Plan, Routine};
+use crate::similarity::{similarities, similarities_backward};
 use crate::tensor::Tensor;
 
 /// Up to so many rows that are all candidates, the teacher's scores are computed once and kept: 64 MiB of them.
@@ -68,7 +68,7 @@ pub struct Term {
 
 /// The tensors of a training plan that the host writes and reads, and its routines.
 pub struct Objective {
-    /// Training rows of unit length `[rows, dim_in]`.
+    /// Training rows `[rows, dim_in]`, as the teacher compares them.
     pub rows: Tensor,
     /// Anchors of an epoch `[steps, batch]`, indices of rows.
     pub anchors: Tensor,
@@ -123,7 +123,7 @@ impl Objective {
         let rows = plan.input("training rows", [shape.rows, start.dim_in as u32]);
         let table = shape.keeps_teacher(limits).then(|| {
             let (table, routine) = (plan.state("all teacher scores", [shape.rows, shape.rows]), plan.routine());
-            matmul(&mut plan, Layout::NT, rows, rows, table, Write::Set);
+            similarities(&mut plan, config.metric, rows, rows, table);
             (table, routine)
         });
         let this = Self {
@@ -159,12 +159,14 @@ impl Objective {
         let scores = self.record_teacher(plan, shape, config, [anchors.rows, candidates.rows]);
         for (prefix, betas) in prefixes.iter().zip(&self.log_inverse_temperatures).rev() {
             let [a, c] = [&anchors, &candidates].map(|side| self.network.prefix(plan, side.encoded.z, prefix.dims as u32));
-            matmul(plan, Layout::NT, a.output, c.output, scores.student, Write::Set);
+            similarities(plan, start.metric, a.output, c.output, scores.student);
             let loss = self.record_loss(plan, shape, config, prefix, betas, &scores);
             let write = if prefix.dims == start.dim_out { Write::Set } else { Write::Add };
             column_sum(plan, loss, self.losses, 1.0, write);
-            a.backward(plan, Layout::NN, scores.gradient, c, anchors.gradient);
-            c.backward(plan, Layout::TN, scores.gradient, a, candidates.gradient);
+            let by_outputs = [a.gradient(plan, anchors.gradient), c.gradient(plan, candidates.gradient)];
+            similarities_backward(plan, start.metric, [a.output, c.output], scores.gradient, by_outputs);
+            a.backward(plan, by_outputs[0], anchors.gradient);
+            c.backward(plan, by_outputs[1], candidates.gradient);
         }
         let trainable = self.network.trainable(plan);
         for (side, write) in [(anchors, Write::Set), (candidates, Write::Add)] {
@@ -187,7 +189,7 @@ impl Objective {
             self.anchors_of(plan, table)
         } else {
             let teacher = plan.scratch("teacher scores", scores);
-            matmul(plan, Layout::NT, anchors, candidates, teacher, Write::Set);
+            similarities(plan, config.metric, anchors, candidates, teacher);
             teacher
         };
         let pool = (config.lambda_hard > 0.0).then(|| {

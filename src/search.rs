@@ -1,12 +1,11 @@
-//! Exact nearest neighbours by inner product, in blocks: no matrix of all scores is ever held.
+//! Exact nearest neighbours, in blocks: no matrix of all scores is ever held.
 
 use crate::backend::{Backend, Program};
 use crate::error::Result;
-use crate::metric::select_rows;
-use crate::op::Write;
-use crate::ops::matmul::{Layout, matmul};
+use crate::metric::{Metric, select_rows};
 use crate::ops::top_k::{Columns, Config, top_k};
 use crate::plan::{Plan, Routine};
+use crate::similarity::similarities;
 use crate::tensor::Tensor;
 
 /// Queries that are searched together.
@@ -21,18 +20,27 @@ pub struct Neighbours {
     pub k: usize,
     /// Rows of the database `[queries, k]`.
     pub ids: Vec<u32>,
-    /// Their inner products `[queries, k]`.
+    /// Their [`similarities`] `[queries, k]`.
     pub scores: Vec<f32>,
 }
 
-/// The `k` rows of `database [n, dim]` with the largest inner products, for each of `queries` rows of it, which are not their own neighbours.
+/// The `k` rows of `database [n, dim]` that are most similar by `metric`, for each of `queries` rows of it, which are not their own
+/// neighbours. Rows are of unit length for cosine; for L2 they should lie about the origin, for distances far below their lengths
+/// are lost in float32.
 ///
 /// # Errors
 /// [`Error::Device`](crate::Error::Device) when the device fails.
 ///
 /// # Panics
 /// If `k` is 0, above 1,024 or not below n, or a query is no row of the database.
-pub fn neighbours(backend: &dyn Backend, database: &[f32], dim: usize, queries: &[u32], k: usize) -> Result<Neighbours> {
+pub fn neighbours(
+    backend: &dyn Backend,
+    metric: Metric,
+    database: &[f32],
+    dim: usize,
+    queries: &[u32],
+    k: usize,
+) -> Result<Neighbours> {
     let rows = database.len() / dim;
     assert!(k >= 1 && k < rows, "neighbours: k = {k} of {rows} rows");
     let mut found = Neighbours { k, ids: Vec::with_capacity(queries.len() * k), scores: Vec::with_capacity(queries.len() * k) };
@@ -41,7 +49,7 @@ pub fn neighbours(backend: &dyn Backend, database: &[f32], dim: usize, queries: 
         // The last block may be shorter and takes a plan of its own.
         let search = match &mut search {
             Some(search) if search.queries.rows() as usize == queries.len() => search,
-            other => other.insert(Search::new(backend, queries.len(), rows, dim, k)?),
+            other => other.insert(Search::new(backend, metric, queries.len(), rows, dim, k)?),
         };
         search.run(database, dim, queries, &mut found)?;
     }
@@ -59,7 +67,7 @@ struct Search {
 }
 
 impl Search {
-    fn new(backend: &dyn Backend, queries: usize, rows: usize, dim: usize, k: usize) -> Result<Self> {
+    fn new(backend: &dyn Backend, metric: Metric, queries: usize, rows: usize, dim: usize, k: usize) -> Result<Self> {
         let (count, dim, k) = (queries as u32, dim as u32, k as u32);
         let block_rows = DATABASE_BLOCK.min(rows) as u32;
         let mut plan = Plan::new(backend.limits());
@@ -70,7 +78,7 @@ impl Search {
         let all = plan.scratch("scores", [count, block_rows]);
         let scores = plan.state("best scores", [count, k]);
         let ids = plan.state_indices("best rows", [count, k]);
-        matmul(&mut plan, Layout::NT, queries, block, all, Write::Set);
+        similarities(&mut plan, metric, queries, block, all);
         let columns = Columns::Block { first: 0, per_step: block_rows, rows: rows as u32 };
         top_k(&mut plan, all, scores, ids, Config { columns, excluded: Some(own), carry_from: 1 });
         Ok(Self { program: backend.compile(plan)?, routine, queries, own, block, scores, ids })

@@ -12,7 +12,6 @@ use crate::data::{Embeddings, Split};
 use crate::encoder::{Encoder, block_rows};
 use crate::error::{Error, Result};
 use crate::eval::Scores;
-use crate::metric::Metric;
 use crate::model::{Compressor, Epoch, Hidden, Map, Meta, SCHEMA_VERSION};
 use crate::random::normal;
 use prefixes::prefixes;
@@ -60,7 +59,7 @@ pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
 /// the device fails.
 pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgress<'_>) -> Result<Compressor> {
     config.validate_for(corpus.info.dim)?;
-    assert_eq!(config.k, corpus.k, "train: the corpus was prepared for another k");
+    assert_eq!((config.metric, config.k), (corpus.frame.metric, corpus.k), "train: the corpus was prepared for others");
     check_negatives(config, corpus.split.train.len())?;
     // Validation looks ten neighbours deep.
     if corpus.judge.rows() < 12 {
@@ -88,7 +87,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
         encoder.replace(&map)?;
         let scores = validate(corpus, config, &map, &encoder.encode(&corpus.known)?.values)?;
         let epoch = epoch(number, Some(loss), &scores);
-        let better = epoch.recall_k + epoch.recall_10 > best_epoch.recall_k + best_epoch.recall_10;
+        let better = epoch.quality() > best_epoch.quality();
         if better {
             best = map;
             best_epoch = epoch.clone();
@@ -96,8 +95,10 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
         progress(&Progress::Epoch { epoch: &epoch, best: better })?;
         history.push(epoch);
     }
-    let meta = meta(corpus, config, &best, init, prefixes[0].terms[0].teacher, best_epoch.epoch, history);
-    Ok(Compressor { map: best, meta })
+    let map = corpus.frame.fold(best);
+    let temperature = f64::from(prefixes[0].terms[0].teacher) / corpus.frame.similarity_scale();
+    let meta = meta(corpus, config, &map, init, temperature, best_epoch.epoch, history);
+    Ok(Compressor { map, meta })
 }
 
 /// Refuses more positives and negatives than an anchor has candidates.
@@ -117,9 +118,9 @@ fn initial(corpus: &Corpus<'_>, config: &TrainConfig) -> Result<(Map, String, Sc
             Ok((choice.map, choice.description, choice.scores))
         }
         Init::Random => {
-            let map = random_projection(corpus.info.dim, config.dim_out, config.seed);
+            let map = random_projection(config.metric, corpus.info.dim, config.dim_out, config.seed);
             let scores = validate(corpus, config, &map, &map.encode(corpus.backend, &corpus.known)?)?;
-            Ok((map, "random projection, cosine".to_owned(), scores))
+            Ok((map, format!("random projection, {}", config.metric.name()), scores))
         }
     }
 }
@@ -134,8 +135,8 @@ fn validate(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map, encoded: &[f32
 fn hidden_start(corpus: &Corpus<'_>, config: &TrainConfig) -> Hidden {
     let (dim, width) = (corpus.info.dim, config.hidden);
     let mean = corpus.spectra.mean();
-    // What rows of unit length have left about their mean.
-    let variance = (1.0 - mean.iter().map(|m| m * m).sum::<f32>()).max(1e-6);
+    // What rows have left about their mean.
+    let variance = (corpus.mean_square() - mean.iter().map(|m| m * m).sum::<f32>()).max(1e-6);
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let scale = HIDDEN_SPREAD / variance.sqrt();
     let weight: Vec<f32> = (0..width * dim).map(|_| normal(&mut rng) * scale).collect();
@@ -148,7 +149,7 @@ fn meta(
     config: &TrainConfig,
     map: &Map,
     init: String,
-    temperature: f32,
+    temperature: f64,
     best_epoch: u32,
     history: Vec<Epoch>,
 ) -> Meta {
@@ -159,8 +160,8 @@ fn meta(
         dim_out: map.dim_out,
         nested: config.nested.clone(),
         hidden: map.hidden_width(),
-        input_normalized: true,
-        teacher_metric: Metric::Cosine,
+        input_normalized: map.input_normalized,
+        teacher_metric: config.metric,
         student_metric: map.metric,
         k: corpus.k,
         config: config.clone(),
@@ -187,7 +188,7 @@ pub fn fit(
 ) -> Result<Compressor> {
     config.validate_for(embeddings.dim)?;
     let split = Split::new(embeddings.rows, SPLIT_SEED);
-    let corpus = Corpus::new(backend, embeddings, split, config.k, config.dim_out)?;
+    let corpus = Corpus::new(backend, embeddings, split, config.metric, config.k, config.dim_out)?;
     train(&corpus, config, progress)
 }
 

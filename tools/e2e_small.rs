@@ -13,7 +13,6 @@ use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{AtomicFile, Embeddings, Source, Split};
 use embedding_compressor::eval::Judge;
 use embedding_compressor::evaluate::{Database, Evaluator};
-use embedding_compressor::metric::unit_rows;
 use embedding_compressor::model::Compressor;
 use embedding_compressor::train::train;
 use embedding_compressor::{Error, Result};
@@ -39,7 +38,7 @@ fn run(args: &Args) -> Result<()> {
     let backend = args.device.open()?;
     let config = TrainConfig { dim_out: 16, ..TrainConfig::default() };
     let split = Split::new(embeddings.rows, SPLIT_SEED);
-    let corpus = Corpus::new(&*backend, &embeddings, split, config.k, config.dim_out)?;
+    let corpus = Corpus::new(&*backend, &embeddings, split, config.metric, config.k, config.dim_out)?;
     let mut reporter = Reporter::new(None);
     let compressor = train(&corpus, &config, &mut |event| reporter.report(event))?;
     drop(reporter);
@@ -80,8 +79,9 @@ fn recall_of_file(
     compressor: &Compressor,
 ) -> Result<f64> {
     let compressed = Embeddings::read(&Source { input: vec![path.into()], ..Source::default() }, 0)?;
-    let rows = unit_rows(&embeddings.values, embeddings.dim, 0..embeddings.rows as u32)?;
-    let judge = Judge::new(backend, &rows, embeddings.dim, split.test.clone(), compressor.meta.k)?;
-    let prepared = compressor.map.metric.prepare(&compressed.values, compressed.dim);
-    Ok(judge.judge(backend, &prepared, compressed.dim)?.mean("recall@k"))
+    let (teacher, student) = (compressor.meta.teacher_metric, compressor.map.metric);
+    let rows = teacher.prepare(&embeddings.values, embeddings.dim);
+    let judge = Judge::new(backend, teacher, &rows, embeddings.dim, split.test.clone(), compressor.meta.k)?;
+    let prepared = student.prepare(&compressed.values, compressed.dim);
+    Ok(judge.judge(backend, student, &prepared, compressed.dim)?.mean("recall@k"))
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 /// Measure recall, NDCG and overlap of a model's neighbours on held-out queries, beside baselines
 ///
-/// On the data that the model was trained on, the queries are its test rows. On other data every row is new, and queries are sampled.
+/// The truth is the ranking by the metric that the model was trained for (train --metric). On the data that the model was trained on, the queries are its test rows. On other data every row is new, and queries are sampled.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Args {
@@ -76,7 +76,7 @@ fn run(args: &Args) -> Result<()> {
     compressor.check_dim(embeddings.dim).map_err(|e| e.at(&embeddings.source))?;
     let (split, kind) = split(args, &compressor, &embeddings)?;
     let backend = args.device.open()?;
-    let corpus = Corpus::new(&*backend, &embeddings, split, k, compressor.map.dim_out)?;
+    let corpus = Corpus::new(&*backend, &embeddings, split, compressor.meta.teacher_metric, k, compressor.map.dim_out)?;
     let record = Evaluator::new(&corpus, &embeddings, args.database)?.evaluate(&compressor.map, args.seed)?;
     if std::io::stderr().is_terminal() {
         eprint!("{}", record.table());

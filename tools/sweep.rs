@@ -87,7 +87,9 @@ fn run(args: &Args) -> Result<()> {
         .map(|c| c.dim_out)
         .max()
         .ok_or_else(|| Error::usage("--dim-outs names no dimension").hint("--help explains every flag"))?;
-    let corpus = Corpus::new(&*backend, &embeddings, Split::new(embeddings.rows, SPLIT_SEED), args.config.k, widest)?;
+    let TrainConfig { metric, k, .. } = args.config;
+    let split = Split::new(embeddings.rows, SPLIT_SEED);
+    let corpus = Corpus::new(&*backend, &embeddings, split, metric, k, widest)?;
     let evaluator = Evaluator::new(&corpus, &embeddings, args.database)?;
     for config in configs {
         eprintln!("d'      {}", config.dim_out);

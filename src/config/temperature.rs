@@ -14,7 +14,7 @@ const TAUS: RangeInclusive<f64> = 1e-6..=1e6;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "Value", try_from = "Value")]
 pub enum Tau {
-    /// In units of similarity, as given.
+    /// In units of the teacher's similarity (cosine, x . y, or |x - y|^2 / 2), as given.
     Absolute(f64),
     /// The spread of the teacher's top-k similarities: the mean over rows of their standard deviation.
     Auto,

@@ -69,7 +69,7 @@ impl Embeddings {
         match self.values.chunks(self.dim).position(|row| row.iter().all(|x| x.abs() < SMALLEST)) {
             Some(row) => Err(Error::data("a row is all zeros, so its cosine similarity is undefined")
                 .at(format!("{}: row {row}", self.source))
-                .hint("remove the row")),
+                .hint("remove the row, or train with --metric dot or l2")),
             None => Ok(()),
         }
     }

@@ -13,7 +13,6 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 use crate::config::MAX_K;
 use crate::data::AtomicFile;
 use crate::error::{Error, Result};
-use crate::metric::Metric;
 use crate::model::{Compressor, Hidden, Map, Meta, SCHEMA_VERSION};
 
 /// Deflate cannot expand more than 1,032-fold: an entry that claims more is damaged or hostile.
@@ -73,7 +72,8 @@ fn read_map(zip: &mut ZipArchive<BufReader<File>>, meta: &Meta) -> Result<Map> {
         }),
     };
     let (weight, bias) = (floats(zip, "weight", &[dim_out, dim_in])?, floats(zip, "bias", &[dim_out])?);
-    Ok(Map { dim_in: meta.dim_in, dim_out: meta.dim_out, metric: meta.student_metric, weight, bias, hidden })
+    let (metric, input_normalized) = (meta.student_metric, meta.input_normalized);
+    Ok(Map { dim_in: meta.dim_in, dim_out: meta.dim_out, metric, input_normalized, weight, bias, hidden })
 }
 
 /// An array of the shape that the meta block says, with values that training can leave behind.
@@ -154,8 +154,8 @@ fn parse_meta(bytes: &[u8]) -> Result<Meta> {
 fn check_meta(meta: &Meta) -> Result<()> {
     let split = &meta.split;
     let parts = [&split.train_indices, &split.val_indices, &split.test_indices];
-    let problem = if !meta.input_normalized || meta.teacher_metric != Metric::Cosine {
-        "it asks for inputs that are not normalised, or for another teacher than cosine"
+    let problem = if meta.input_normalized != meta.teacher_metric.normalizes() {
+        "it contradicts itself in whether rows are normalised"
     } else if meta.data.dim != meta.dim_in || meta.k == 0 || meta.k > MAX_K {
         "it contradicts itself in dimensions or k"
     } else if !meta.nested.is_sorted_by(|a, b| a < b) || meta.nested.iter().any(|m| *m == 0 || *m > meta.dim_out) {

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::config::{StudentTau, Tau, TrainConfig};
 use crate::corpus::Corpus;
 use crate::error::{Error, Result};
+use crate::metric::Metric;
 use crate::model::Map;
 use crate::objective::{Prefix, Term};
 use crate::random::sample;
@@ -20,13 +21,13 @@ const WIDE: f32 = 4.0;
 /// the same number of its own spreads.
 pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> Result<Vec<Prefix>> {
     let train = corpus.train_rows();
-    let teacher_spread = spread(corpus, train, corpus.info.dim)?;
+    let teacher_spread = spread(corpus, config.metric, train, corpus.info.dim)?;
     if teacher_spread == 0.0 {
         return Err(Error::data("the nearest neighbours of every row are equally near: there is no ranking to keep")
             .hint("check that the rows differ"));
     }
     let teacher = match config.tau {
-        Tau::Absolute(tau) => tau as f32,
+        Tau::Absolute(tau) => (tau * corpus.frame.similarity_scale()) as f32,
         Tau::Auto => teacher_spread,
     };
     let weights: f32 = config.dims().iter().map(weight).sum();
@@ -34,7 +35,7 @@ pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> 
         let student = match config.student_tau {
             StudentTau::Fixed(tau) => tau as f32,
             // In one dimension all cosines may be equal at the start.
-            StudentTau::Learnt => match spread(corpus, &map.prefix(dims).encode(corpus.backend, train)?, dims)? {
+            StudentTau::Learnt => match spread(corpus, map.metric, &map.prefix(dims).encode(corpus.backend, train)?, dims)? {
                 0.0 => teacher,
                 spread => teacher * spread / teacher_spread,
             },
@@ -59,11 +60,11 @@ fn terms(config: &TrainConfig, teacher: f32, student: f32) -> Vec<Term> {
 }
 
 /// Mean over rows of the standard deviation of their top-k similarities.
-fn spread(corpus: &Corpus<'_>, rows: &[f32], dim: usize) -> Result<f32> {
+fn spread(corpus: &Corpus<'_>, metric: Metric, rows: &[f32], dim: usize) -> Result<f32> {
     let count = rows.len() / dim;
     let queries = sample(count as u32, SPREAD_ROWS, &mut ChaCha8Rng::seed_from_u64(0));
     let k = corpus.k.clamp(2, count - 1);
-    let found = neighbours(corpus.backend, rows, dim, &queries, k)?;
+    let found = neighbours(corpus.backend, metric, rows, dim, &queries, k)?;
     let deviation = |scores: &[f32]| {
         let mean = scores.iter().sum::<f32>() / k as f32;
         (scores.iter().map(|s| (s - mean) * (s - mean)).sum::<f32>() / (k - 1) as f32).sqrt()

@@ -52,7 +52,10 @@ impl<'a> Run<'a> {
         }
         let noise = match config.noise {
             0.0 => None,
-            noise => Some(Noise::new(corpus.backend, corpus.train_rows(), corpus.info.dim, noise as f32, config.seed)?),
+            noise => {
+                let (rows, dim) = (corpus.train_rows(), corpus.info.dim);
+                Some(Noise::new(corpus.backend, config.metric, rows, dim, noise as f32, config.seed)?)
+            }
         };
         Ok(Self { corpus, noise, objective, program, learning_rate: config.lr })
     }

@@ -71,6 +71,24 @@ fn rows_of_zeros_stay_zeros_in_any_block() {
 }
 
 #[test]
+fn rows_of_zeros_are_rows_as_others_where_lengths_count() {
+    let folder = Folder::empty();
+    let mut values = rows::cloud(ROWS, 8, 1);
+    values[8 * 7..][..8].fill(0.0);
+    folder.write("x.npy", &values, 8);
+    for (metric, part) in [("dot", "search these vectors with"), ("l2", "with Euclidean (L2) distance; do not normalise them")] {
+        folder.succeeds(&format!("{TRAIN} --metric {metric}"));
+        let run = folder.succeeds("compress --input x.npy --output z.npy");
+        assert!(!run.stderr.contains("warning") && run.stderr.contains(part), "{run}");
+        let compressor = folder.model(MODEL);
+        assert!(folder.embeddings("z.npy").values == compressor.compress(&Cpu::new(), &values).unwrap());
+        assert_eq!(folder.embeddings("z.npy").row(7), compressor.map.bias, "W 0 + b");
+        folder.succeeds("eval --input x.npy");
+    }
+    folder.fails(TRAIN, 3, &["zeros", "x.npy", "row 7", "--metric"]);
+}
+
+#[test]
 fn what_is_compressed_already_is_not_compressed_again() {
     let folder = Folder::with_model();
     folder.succeeds("compress --input x.npy --output z.npy");

@@ -151,7 +151,7 @@ fn bad_models_are_refused() {
         ("\"student_metric\":\"", "\"student_metric\":!", "meta"),
         ("\"k\":", "\"q\":", "meta"),
         ("\"input_normalized\":true", "\"input_normalized\":null", "meta"),
-        ("\"teacher_metric\":\"cosine\"", "\"teacher_metric\":   \"dot\"", "another teacher"),
+        ("\"teacher_metric\":\"cosine\"", "\"teacher_metric\":   \"dot\"", "contradicts itself in whether rows are normalised"),
         ("\"val_indices\":[", "\"bal_indices\":[", "meta"),
     ] {
         change_meta(&folder, from, to);
@@ -183,6 +183,14 @@ fn bad_nested_dimensions_are_refused() {
         change_meta(&folder, "\"nested\":[2,4],\"hidden\"", &format!("\"nested\":[{nested}],\"hidden\""));
         folder.fails("compress --input x.npy --model bad.npz --output z.npy", 3, &["bad.npz", "nested dimensions"]);
     }
+}
+
+#[test]
+fn older_models_are_read() {
+    let folder = Folder::with_model();
+    let without = "\"metric\":\"cosine\",";
+    change_meta(&folder, without, &" ".repeat(without.len()));
+    assert!(folder.model("bad.npz") == folder.model(MODEL));
 }
 
 #[test]

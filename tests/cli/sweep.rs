@@ -8,20 +8,28 @@ const SWEEP: &str = "sweep --input x.npy --dim-outs 8,2 --k 5 --batch-size 64 --
 fn a_sweep_is_train_and_eval_for_each_dimension() {
     let folder = Folder::with_rows();
     std::fs::write(folder.path("sweep.jsonl"), "an older and much longer content\n".repeat(999)).unwrap();
-    let run = folder.succeeds(&format!("{SWEEP} --output sweep.jsonl"));
-    assert_eq!(run.stdout, "", "{run}");
-    let lines = folder.json_lines("sweep.jsonl");
-    assert_eq!(lines.len(), 2);
-    for (line, dim_out) in lines.iter().zip([8, 2]) {
-        assert_eq!(keys(line), ["meta", "metrics"]);
-        folder.succeeds(&format!("train --input x.npy --dim-out {dim_out} --k 5 --batch-size 64 --seed 7"));
-        let record = folder.record("eval --input x.npy --seed 7");
-        assert_eq!(line["metrics"], record["metrics"], "d' = {dim_out}");
-        let trained = folder.model(MODEL).meta;
-        assert_eq!(line["meta"]["history"], serde_json::to_value(trained.history).unwrap(), "d' = {dim_out}");
-        assert_eq!(line["meta"]["config"], serde_json::to_value(trained.config).unwrap(), "d' = {dim_out}");
-        for key in ["dim_in", "dim_out", "k", "database", "database_rows", "queries", "student_metric", "best_epoch", "data"] {
-            assert_eq!(line["meta"][key], record["meta"][key], "{key}, d' = {dim_out}");
+    for metric in ["cosine", "dot", "l2"] {
+        let run = folder.succeeds(&format!("{SWEEP} --metric {metric} --output sweep.jsonl"));
+        assert_eq!(run.stdout, "", "{run}");
+        let lines = folder.json_lines("sweep.jsonl");
+        assert_eq!(lines.len(), 2);
+        for (line, dim_out) in lines.iter().zip([8, 2]) {
+            let what = format!("{metric}, d' = {dim_out}");
+            assert_eq!(keys(line), ["meta", "metrics"]);
+            let train = format!("train --input x.npy --dim-out {dim_out} --k 5 --batch-size 64 --seed 7 --metric {metric}");
+            folder.succeeds(&train);
+            let record = folder.record("eval --input x.npy --seed 7");
+            assert_eq!(line["metrics"], record["metrics"], "{what}");
+            let trained = folder.model(MODEL).meta;
+            assert_eq!(line["meta"]["history"], serde_json::to_value(trained.history).unwrap(), "{what}");
+            assert_eq!(line["meta"]["config"], serde_json::to_value(trained.config).unwrap(), "{what}");
+            for key in ["dim_in", "dim_out", "k", "database", "database_rows", "queries", "best_epoch", "data"] {
+                assert_eq!(line["meta"][key], record["meta"][key], "{key}, {what}");
+            }
+            for meta in [&line["meta"], &record["meta"]] {
+                assert_eq!(meta["teacher_metric"], metric, "{what}");
+                assert_eq!(meta["student_metric"], trained.student_metric.name(), "{what}");
+            }
         }
     }
 }

@@ -21,8 +21,8 @@ fn a_model_and_a_line_for_every_epoch_are_written() {
     let meta = folder.model(MODEL).meta;
     assert_eq!(Value::from_iter(lines), serde_json::to_value(&meta.history).unwrap(), "file and model agree");
     let best = &meta.history[meta.best_epoch as usize];
-    assert!(meta.history.iter().all(|epoch| epoch.recall_k <= best.recall_k), "{:?}", meta.history);
-    assert!(meta.history[..meta.best_epoch as usize].iter().all(|epoch| epoch.recall_k < best.recall_k), "the first of equals");
+    assert!(meta.history.iter().all(|epoch| epoch.quality() <= best.quality()), "{:?}", meta.history);
+    assert!(meta.history[..meta.best_epoch as usize].iter().all(|epoch| epoch.quality() < best.quality()), "the first of equals");
     assert_eq!(Split::from(meta.split), Split::new(ROWS, SPLIT_SEED));
     assert_eq!((meta.dim_in, meta.dim_out, meta.k, meta.seed), (DIM, 4, 5, 42));
     let x = folder.embeddings("x.npy");
@@ -103,6 +103,17 @@ fn an_automatic_temperature_comes_from_the_data() {
     assert!(meta.teacher_temperature > 0.0 && meta.teacher_temperature < 0.5, "{}", meta.teacher_temperature);
     folder.succeeds(&format!("{TRAIN} --tau {} --model fixed.npz", meta.teacher_temperature));
     assert_eq!(folder.model("fixed.npz").map, folder.model(MODEL).map, "the same number gives the same training");
+}
+
+#[test]
+fn a_temperature_is_in_units_of_the_metric() {
+    let folder = Folder::with_rows();
+    for metric in ["dot", "l2"] {
+        folder.succeeds(&format!("{TRAIN} --metric {metric} --tau auto"));
+        let model = folder.model(MODEL);
+        folder.succeeds(&format!("{TRAIN} --metric {metric} --tau {} --model fixed.npz", model.meta.teacher_temperature));
+        assert_eq!(folder.model("fixed.npz").map, model.map, "{metric}");
+    }
 }
 
 #[test]

@@ -94,6 +94,8 @@ fn flags_that_cannot_work_are_named() {
         ("train --input x.npy --dim-out 4 --lambda-hard 1 --hard-neg-l 1025", "--hard-neg-l"),
         ("train --input x.npy --dim-out 4 --lambda-hard 1 --hard-neg-per-anchor 0", "--hard-neg-per-anchor"),
         ("train --input x.npy --init zeros", "--init"),
+        ("train --input x.npy --metric manhattan", "--metric"),
+        ("eval --input x.npy --metric dot", "--metric"),
         ("sweep --input x.npy --dim-outs 4,16", "must be below the data's 16"),
         ("sweep --input x.npy --dim-outs 4,0", "must be at least 1"),
         ("sweep --input x.npy --dim-outs 4,many", "--dim-outs"),

@@ -2,6 +2,7 @@
 
 use embedding_compressor::backend::{Oracle, Program};
 use embedding_compressor::config::{StudentTau, TrainConfig};
+use embedding_compressor::frame::Frame;
 use embedding_compressor::metric::{Metric, normalize_rows};
 use embedding_compressor::model::{Hidden, Map};
 use embedding_compressor::noise::PARTS;
@@ -24,7 +25,8 @@ const TERMS: [Term; 2] = [Term { teacher: 0.2, student: 0.3, weight: 1.0 }, Term
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for metric in [Metric::Cosine, Metric::Dot] {
+    // Of teacher and student.
+    for metric in [Metric::Cosine, Metric::Dot, Metric::L2] {
         for (losses, terms, lambda_hard) in [
             ("list", &TERMS[..1], 0.0),
             ("hard", &[Term { weight: 0.0, ..TERMS[0] }], 1.0),
@@ -42,6 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                     let prefixes: Vec<Prefix> =
                         weighted.map(|(&dims, weight)| Prefix { dims, weight, terms: terms.to_vec() }).collect();
                     let config = TrainConfig {
+                        metric,
                         k: 3,
                         hidden,
                         dropout: 0.2,
@@ -111,7 +114,10 @@ fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], cand
     let mut program = Oracle::new().compile_host(plan).expect("the plan is small");
 
     let mut known = cloud(ROWS, DIM, 1);
-    normalize_rows(&mut known, DIM);
+    Frame::new(metric, &known, DIM).apply(&mut known);
+    if metric.normalizes() {
+        normalize_rows(&mut known, DIM);
+    }
     let candidates: Vec<u32> = (0..ROWS as u32).rev().take(candidates as usize).collect();
     let device: &mut dyn Program = &mut program;
     rows.iter().for_each(|rows| device.write(*rows, &known[..]).unwrap());
@@ -131,7 +137,8 @@ fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], cand
         device.write(*value, &cloud(value.rows() as usize, value.cols() as usize, seed)[..]).unwrap();
     }
     let temperatures: usize = prefixes.iter().map(|prefix| prefix.terms.len()).sum();
-    let layers = if config.hidden > 0 { 5 } else { 2 };
+    // Distances do not know a bias.
+    let layers = 1 + usize::from(metric != Metric::L2) + if config.hidden > 0 { 3 } else { 0 };
     assert_eq!(parameters.len(), layers + temperatures, "weights, biases, temperatures");
     program.run(objective.step, 0..1).unwrap();
     let gradients: Vec<Vec<f64>> = parameters.iter().map(|[gradient, _]| program.read_real(*gradient)).collect();

@@ -1,6 +1,7 @@
-//! Training and what it stands on: the gradient of the whole loss, exact search, principal axes, and runs from start to end.
+//! Training and what it stands on: the gradient of the whole loss, exact search, principal axes, metrics, and runs from start to end.
 
 mod gradient;
+mod metrics;
 mod runs;
 mod search;
 mod spectral;
@@ -23,6 +24,6 @@ fn test(name: &str, run: fn()) -> Trial {
 }
 
 fn main() -> ExitCode {
-    let trials = [gradient::trials(), search::trials(), spectral::trials(), runs::trials()].into_iter().flatten().collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    let trials = [gradient::trials(), search::trials(), spectral::trials(), metrics::trials(), runs::trials()];
+    libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

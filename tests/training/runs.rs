@@ -36,7 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Rows of the bundled sample.
-fn sample(rows: usize) -> Embeddings {
+pub(crate) fn sample(rows: usize) -> Embeddings {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/wordnet_minilm_384_sample.parquet");
     Embeddings::read(&Source { input: vec![path], ..Source::default() }, rows).expect("the sample is part of the repository")
 }
@@ -68,12 +68,13 @@ fn the_best_epoch_is_what_is_kept() {
     for nested in [vec![], vec![2, 3, 4]] {
         let config = TrainConfig { k: 10, nested, ..small_config() };
         let cpu = Cpu::new();
-        let corpus = Corpus::new(&cpu, &embeddings, Split::new(300, SPLIT_SEED), config.k, config.dim_out).unwrap();
+        let corpus =
+            Corpus::new(&cpu, &embeddings, Split::new(300, SPLIT_SEED), config.metric, config.k, config.dim_out).unwrap();
         let compressor = train(&corpus, &config, &mut |_| Ok(())).unwrap();
         let meta = &compressor.meta;
         let best = &meta.history[meta.best_epoch as usize];
         assert!(meta.best_epoch > 0, "training helps: {:?}", meta.history);
-        assert!(meta.history.iter().all(|epoch| epoch.recall_k <= best.recall_k), "{:?}", meta.history);
+        assert!(meta.history.iter().all(|epoch| epoch.quality() <= best.quality()), "{:?}", meta.history);
         let mean = |metric: &str| {
             let recalls = config.dims().iter().map(|&dims| recall(&corpus, &compressor, dims, metric));
             recalls.sum::<f64>() / config.dims().len() as f64
@@ -84,8 +85,9 @@ fn the_best_epoch_is_what_is_kept() {
 
 /// On validation, of the first coordinates.
 fn recall(corpus: &Corpus<'_>, compressor: &Compressor, dims: usize, metric: &str) -> f64 {
-    let encoded = compressor.map.prefix(dims).encode(corpus.backend, &corpus.known).unwrap();
-    corpus.judge.judge(corpus.backend, &encoded, dims).unwrap().mean(metric)
+    let map = compressor.map.prefix(dims);
+    let encoded = map.encode(corpus.backend, &corpus.known).unwrap();
+    corpus.judge.judge(corpus.backend, map.metric, &encoded, dims).unwrap().mean(metric)
 }
 
 /// The hidden layer learns for the whole output where nobody asks for less.
@@ -95,7 +97,7 @@ fn nested_dimensions_rank_by_themselves() {
     let config =
         TrainConfig { dim_out: 64, k: 10, hidden: 64, tau: Tau::Auto, epochs: 10, batch_size: 256, ..TrainConfig::default() };
     let split = Split::new(embeddings.rows, SPLIT_SEED);
-    let corpus = Corpus::new(&cpu, &embeddings, split, config.k, config.dim_out).unwrap();
+    let corpus = Corpus::new(&cpu, &embeddings, split, config.metric, config.k, config.dim_out).unwrap();
     let first_8 = |nested: Vec<usize>| {
         let compressor = train(&corpus, &TrainConfig { nested, ..config.clone() }, &mut |_| Ok(())).unwrap();
         recall(&corpus, &compressor, 8, "recall@k")

@@ -115,7 +115,7 @@ fn pca_subtracts_the_mean() {
     let mut x = cloud(100, dim, 5);
     normalize_rows(&mut x, dim);
     let cpu = Cpu::new();
-    let pca = Spectra::new(&cpu, &x, dim, dim_out).unwrap().pca(dim_out);
+    let pca = Spectra::new(&cpu, Metric::Cosine, &x, dim, dim_out).unwrap().pca(dim_out);
     assert_eq!(pca.metric, Metric::Cosine);
     let axes = solve(&x, dim, dim_out, Centring::Centred).axes;
     let moved = minus(&x, &mean(&x, dim));
@@ -131,16 +131,16 @@ fn truncation_keeps_the_first_coordinates() {
     let x = cloud(20, 6, 5);
     let mut expected: Vec<f32> = x.chunks(6).flat_map(|row| row[..2].to_vec()).collect();
     normalize_rows(&mut expected, 2);
-    let encoded = truncation(6, 2).encode(&Cpu::new(), &x).unwrap();
+    let encoded = truncation(Metric::Cosine, 6, 2).encode(&Cpu::new(), &x).unwrap();
     assert!(encoded.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5), "{encoded:?} is not {expected:?}");
 }
 
 fn random_projections_keep_lengths() {
-    let map = random_projection(400, 300, 1);
+    let map = random_projection(Metric::Cosine, 400, 300, 1);
     assert_eq!((map.dim_in, map.dim_out, map.weight.len()), (400, 300, 300 * 400));
     // Squared entries have mean 1 / d', so that squared lengths are kept on average.
     let mean = map.weight.iter().map(|w| f64::from(*w).powi(2)).sum::<f64>() / map.weight.len() as f64;
     assert!((mean * 300.0 - 1.0).abs() < 0.02, "{mean}");
-    assert_eq!(map, random_projection(400, 300, 1));
-    assert_ne!(map, random_projection(400, 300, 2));
+    assert_eq!(map, random_projection(Metric::Cosine, 400, 300, 1));
+    assert_ne!(map, random_projection(Metric::Cosine, 400, 300, 2));
 }
