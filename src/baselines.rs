@@ -68,12 +68,24 @@ impl Spectra {
 
     /// PCA as textbooks do it: the mean is subtracted, and what is left is compared as the teacher compares rows.
     pub fn pca(&self, dim_out: usize) -> Map {
+        self.tempered_pca(dim_out, 0.0)
+    }
+
+    /// PCA with each component scaled by its energy^(-gamma / 2).
+    pub fn tempered_pca(&self, dim_out: usize, gamma: f64) -> Map {
         let Spectrum { mean, dim, .. } = &self.centred;
-        let mut map = linear(self.teacher, *dim, self.teacher, self.centred.map(dim_out, 0.0));
+        let mut map = linear(self.teacher, *dim, self.teacher, self.centred.map(dim_out, gamma));
         for (bias, axis) in map.bias.iter_mut().zip(map.weight.chunks(*dim)) {
             *bias = -axis.iter().zip(mean).map(|(a, m)| a * m).sum::<f32>();
         }
         map
+    }
+
+    /// The orthonormal projection onto the uncentred axes, compared by inner product: of those, the one with the smallest squared
+    /// error. None where the teacher is L2.
+    pub fn projection(&self, dim_out: usize) -> Option<Map> {
+        let axes = self.uncentred.as_ref()?;
+        Some(linear(self.teacher, axes.dim, Metric::Dot, axes.map(dim_out, 0.0)))
     }
 
     /// The map that keeps most of the ranking of `database [n, dim]`, by the judge's recall@k, among {centred axes applied

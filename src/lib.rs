@@ -33,6 +33,7 @@
 //! ```text
 //! tools/*.rs                            the commands: parse, call, print          (cli: what they share)
 //! evaluate, benchmark                   a map against the baselines on test rows; how fast it is: the records of commands
+//! peers                                 published compressors, trained to be compared with
 //! train                                 the only training loop
 //! objective                             what a training step computes              (candidates, noise, schedule: what changes by step)
 //! corpus                                data that is split, prepared for the teacher, searched and decomposed once
@@ -88,6 +89,7 @@ pub mod noise;
 pub mod objective;
 pub mod op;
 pub mod ops;
+pub mod peers;
 pub mod plan;
 pub mod random;
 pub mod roofline;

@@ -19,10 +19,15 @@ pub fn one_cycle(step: u32, steps: u32) -> f64 {
     if step < peak { cosine(START, 1.0, step / peak) } else { cosine(1.0, END, (step - peak) / (steps - peak)) }
 }
 
-/// The rows of [`adamw`](crate::ops::adamw::adamw)'s schedule `[steps of the range, 3]`: rate, and the two bias corrections.
+/// The rows of [`adamw`](crate::ops::adamw::adamw)'s schedule `[steps of the range, 3]`, for one cycle up to `rate`.
 pub fn adamw_rows(range: std::ops::Range<u32>, steps: u32, rate: f64) -> Vec<f32> {
+    adamw_schedule(range, |step| rate * one_cycle(step, steps))
+}
+
+/// The rows of [`adamw`](crate::ops::adamw::adamw)'s schedule `[steps of the range, 3]`: rate, and the two bias corrections.
+pub fn adamw_schedule(range: std::ops::Range<u32>, rate: impl Fn(u32) -> f64) -> Vec<f32> {
     let correction = |beta: f32, step: u32| (1.0 / (1.0 - f64::from(beta).powf(f64::from(step) + 1.0))) as f32;
-    range.flat_map(|step| [(rate * one_cycle(step, steps)) as f32, correction(BETA1, step), correction(BETA2, step)]).collect()
+    range.flat_map(|step| [rate(step) as f32, correction(BETA1, step), correction(BETA2, step)]).collect()
 }
 
 #[cfg(test)]

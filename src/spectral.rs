@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::backend::{Backend, Program};
 use crate::error::{Error, Result};
+use crate::memory::allocate;
 use crate::op::Write;
 use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
@@ -156,12 +157,7 @@ impl SpectralSolver {
         self.program.run(self.tensors.iterate, 0..1)?;
         let energy = self.program.read(self.tensors.energy)?;
         let width = self.width;
-        let matrix = Mat::from_fn(width, width, |i, j| {
-            f64::from(energy[i * width + j] + energy[j * width + i]) / (2.0 * self.rows as f64)
-        });
-        let eigen = matrix.self_adjoint_eigen(Side::Lower).map_err(|_| {
-            Error::data("the spectrum of the data could not be computed").hint("check the data for extreme values")
-        })?;
+        let eigen = symmetric(&energy, width, self.rows).self_adjoint_eigen(Side::Lower).map_err(|_| no_spectrum())?;
         let values = eigen.S().column_vector();
         let energies = (0..width).rev().map(|i| values[i].max(0.0)).collect();
         let vectors = eigen.U();
@@ -182,6 +178,48 @@ impl SpectralSolver {
         }
         Spectrum { axes, energies: energies[..self.wanted].to_vec(), mean, dim: self.dim }
     }
+}
+
+/// All energies of `rows [n, dim]` about their mean that are not zero by construction, min(n - 1, dim) of them, descending: the
+/// eigenvalues of the smaller of XᵀX and XXᵀ, which is made on the backend and decomposed in f64.
+///
+/// # Errors
+/// [`Error::Device`] when the device fails or memory does not suffice; [`Error::Data`] when the rows have no spectrum (not finite).
+pub fn energies(backend: &dyn Backend, rows: &[f32], dim: usize) -> Result<Vec<f64>> {
+    let n = rows.len() / dim;
+    let mut mean = vec![0.0f64; dim];
+    rows.chunks(dim).for_each(|row| mean.iter_mut().zip(row).for_each(|(m, x)| *m += f64::from(*x) / n as f64));
+    let (side, depth) = if n < dim { (n, dim) } else { (dim, n) };
+    let mut centred = allocate(side, depth)?;
+    centred.resize(side * depth, 0.0);
+    for (i, row) in rows.chunks(dim).enumerate() {
+        for (j, (x, m)) in row.iter().zip(&mean).enumerate() {
+            centred[if n < dim { i * dim + j } else { j * n + i }] = (f64::from(*x) - m) as f32;
+        }
+    }
+    let mut plan = Plan::new(backend.limits());
+    let multiply = plan.routine();
+    let x = plan.input("centred rows", [side as u32, depth as u32]);
+    let gram = plan.state("gram", [side as u32, side as u32]);
+    matmul(&mut plan, Layout::NT, x, x, gram, Write::Set);
+    let mut program = backend.compile(plan)?;
+    program.write(x, &centred[..])?;
+    program.run(multiply, 0..1)?;
+    let gram = program.read(gram)?;
+    let matrix = symmetric(&gram, side, n);
+    let mut energies = matrix.self_adjoint_eigenvalues(Side::Lower).map_err(|_| no_spectrum())?;
+    energies.reverse();
+    energies.truncate((n - 1).min(dim));
+    Ok(energies.into_iter().map(|e| e.max(0.0)).collect())
+}
+
+/// `matrix [side, side]` / n, without what rounding left of asymmetry.
+fn symmetric(matrix: &[f32], side: usize, n: usize) -> Mat<f64> {
+    Mat::from_fn(side, side, |i, j| f64::from(matrix[i * side + j] + matrix[j * side + i]) / (2.0 * n as f64))
+}
+
+fn no_spectrum() -> Error {
+    Error::data("the spectrum of the data could not be computed").hint("check the data for extreme values")
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

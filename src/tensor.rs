@@ -91,6 +91,17 @@ impl Tensor {
         assert!(rows <= self.shape.rows && self.shape.batch == 1, "first_rows: {self} has no first {rows} rows");
         Self { shape: Shape { rows, ..self.shape }, ..self }
     }
+
+    /// The same elements, seen in another shape.
+    ///
+    /// # Panics
+    /// If the number of elements differs.
+    #[must_use]
+    pub fn reshaped(self, shape: impl Into<Shape>) -> Self {
+        let shape = shape.into();
+        assert!(shape.len() == self.shape.len(), "reshaped: {self} does not have the elements of {shape}");
+        Self { shape, ..self }
+    }
 }
 
 impl fmt::Display for Tensor {

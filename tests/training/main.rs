@@ -1,7 +1,9 @@
-//! Training and what it stands on: the gradient of the whole loss, exact search, principal axes, metrics, and runs from start to end.
+//! Training and what it stands on: the gradient of the whole loss, exact search, principal axes, metrics, and runs from start to end, of
+//! this crate's method and of its peers.
 
 mod gradient;
 mod metrics;
+mod peers;
 mod runs;
 mod search;
 mod spectral;
@@ -24,6 +26,6 @@ fn test(name: &str, run: fn()) -> Trial {
 }
 
 fn main() -> ExitCode {
-    let trials = [gradient::trials(), search::trials(), spectral::trials(), metrics::trials(), runs::trials()];
+    let trials = [gradient::trials(), search::trials(), spectral::trials(), metrics::trials(), runs::trials(), peers::trials()];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

@@ -107,7 +107,7 @@ fn nested_dimensions_rank_by_themselves() {
 }
 
 /// Another cloud in place of the rows.
-fn overwrite(values: &mut [f32], rows: &[u32]) {
+pub(crate) fn overwrite(values: &mut [f32], rows: &[u32]) {
     let garbage = cloud(rows.len(), 16, 99);
     rows.iter().zip(garbage.chunks(16)).for_each(|(row, other)| values[*row as usize * 16..][..16].copy_from_slice(other));
 }

@@ -4,7 +4,7 @@ use embedding_compressor::backend::Cpu;
 use embedding_compressor::baselines::{Spectra, random_projection, truncation};
 use embedding_compressor::metric::{Metric, normalize_rows};
 use embedding_compressor::random::normal;
-use embedding_compressor::spectral::{Centring, SpectralSolver, Spectrum};
+use embedding_compressor::spectral::{Centring, SpectralSolver, Spectrum, energies};
 use libtest_mimic::Trial;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("axes::planted ones are found in narrow data", || planted_axes_are_found(300, 40)),
         test("axes::planted ones are found in data wider than their number", || planted_axes_are_found(60, 1100)),
         test("axes::planted ones are found in wide data", || planted_axes_are_found(1500, 1100)),
+        test("axes::whole spectra are those of the solver", whole_spectra_are_those_of_the_solver),
         test("axes::tempering scales each by its energy", tempering_scales_each_axis_by_its_energy),
         test("baselines::pca subtracts the mean", pca_subtracts_the_mean),
         test("baselines::truncation keeps the first coordinates", truncation_keeps_the_first_coordinates),
@@ -96,6 +97,19 @@ fn planted_axes_are_found(rows: usize, dim: usize) {
         let moved = minus(&x, &mean(&x, dim));
         let measured = moved.chunks(dim).map(|row| dot(row, axis).powi(2)).sum::<f64>() / rows as f64;
         assert!((measured - energy).abs() < 1e-3 * measured, "energy {energy}, measured {measured}");
+    }
+}
+
+/// By the smaller of the two products, whichever it is; rows less than dimensions leave zeros, which are left out.
+fn whole_spectra_are_those_of_the_solver() {
+    for (rows, dim) in [(100, 12), (8, 12), (12, 12)] {
+        let x = cloud(rows, dim, 5);
+        let expected = solve(&x, dim, dim, Centring::Centred).energies;
+        let found = energies(&Cpu::new(), &x, dim).unwrap();
+        assert_eq!(found.len(), dim.min(rows - 1));
+        for (i, found) in found.iter().enumerate() {
+            assert!((found - expected[i]).abs() < 1e-6 * expected[0], "{found} is not {}", expected[i]);
+        }
     }
 }
 
