@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::eval::{Judge, Summary};
 use crate::metric::Metric;
 use crate::model::{DataInfo, Map};
+use crate::peers::Peer;
 use crate::random::shuffle;
 
 /// What queries are searched against.
@@ -23,6 +24,15 @@ pub enum Database {
     All,
     /// The test rows alone: everything is new.
     Test,
+}
+
+/// What a map is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Baselines {
+    /// Truncation, random projection, PCA and the best spectral map.
+    Basic,
+    /// Those and the published compressors of [`peers`](crate::peers), trained for the comparison.
+    All,
 }
 
 /// The test queries of a corpus with the teacher's neighbours.
@@ -52,7 +62,7 @@ pub struct Metrics {
     /// Recall@k of a random ranking.
     #[serde(rename = "chance_recall@k")]
     pub chance: f64,
-    /// Of maps without training, by name.
+    /// Of maps without training and of peers, by name.
     pub baselines: BTreeMap<&'static str, Summary>,
 }
 
@@ -85,6 +95,9 @@ pub struct RecordMeta {
     pub queries: usize,
     /// Which spectral map is the best.
     pub best_spectral: String,
+    /// What was chosen for each peer.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<&'static str, String>,
     /// Where it was computed.
     pub device: String,
 }
@@ -110,23 +123,24 @@ impl<'a> Evaluator<'a> {
         Ok(Self { corpus, kind, database: database()?, judge })
     }
 
-    /// Judges a map, and the baselines with as many dimensions.
+    /// Judges a map, the baselines with as many dimensions, and peers that were trained for as many.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
-    pub fn evaluate(&self, map: &Map, seed: u64) -> Result<Record> {
+    pub fn evaluate(&self, map: &Map, seed: u64, peers: &[Peer]) -> Result<Record> {
         let corpus = self.corpus;
         let (dim_in, dim_out) = (map.dim_in, map.dim_out);
         let spectral = corpus.spectra.best(corpus.backend, &corpus.known, &corpus.judge, &[dim_out])?;
         let teacher = corpus.frame.metric;
-        let baselines = [
-            ("truncation", truncation(teacher, dim_in, dim_out)),
-            ("random_projection", random_projection(teacher, dim_in, dim_out, seed)),
-            ("pca", corpus.spectra.pca(dim_out)),
-            ("best_spectral", spectral.map),
+        let basic = [
+            ("truncation", &truncation(teacher, dim_in, dim_out)),
+            ("random_projection", &random_projection(teacher, dim_in, dim_out, seed)),
+            ("pca", &corpus.spectra.pca(dim_out)),
+            ("best_spectral", &spectral.map),
         ];
-        let judged = |(name, map)| Ok((name, self.judge(&corpus.frame.fold(map))?));
-        let baselines = baselines.into_iter().map(judged).collect::<Result<_>>()?;
+        let maps = basic.into_iter().chain(peers.iter().map(|peer| (peer.name, &peer.map)));
+        let judged = |(name, map): (_, &Map)| Ok((name, self.judge(&corpus.frame.fold(map.clone()))?));
+        let baselines = maps.map(judged).collect::<Result<_>>()?;
         let metrics = Metrics { map: self.judge(map)?, chance: self.judge.chance(), baselines };
         let meta = RecordMeta {
             tool_version: env!("CARGO_PKG_VERSION"),
@@ -142,6 +156,7 @@ impl<'a> Evaluator<'a> {
             database_rows: self.judge.rows(),
             queries: self.judge.queries(),
             best_spectral: spectral.description,
+            peers: peers.iter().map(|peer| (peer.name, peer.description.clone())).collect(),
             device: corpus.backend.describe(),
         };
         Ok(Record { metrics, meta })

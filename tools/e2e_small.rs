@@ -49,7 +49,7 @@ fn run(args: &Args) -> Result<()> {
     compressor.save(AtomicFile::create(&model)?)?;
     let loaded = Compressor::load(&model)?;
     assert!(loaded == compressor, "the model changed between saving and loading");
-    let record = Evaluator::new(&corpus, &embeddings, Database::All)?.evaluate(&loaded.map, config.seed)?;
+    let record = Evaluator::new(&corpus, &embeddings, Database::All)?.evaluate(&loaded.map, config.seed, &[])?;
     eprint!("{}", record.table());
 
     let output = folder.path().join("compressed.parquet");

@@ -8,8 +8,9 @@ use clap::Parser;
 use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, ModelArgs};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Split};
-use embedding_compressor::evaluate::{Database, Evaluator, Metrics, RecordMeta, split_of_new_rows};
+use embedding_compressor::evaluate::{Baselines, Database, Evaluator, Metrics, RecordMeta, split_of_new_rows};
 use embedding_compressor::model::Compressor;
+use embedding_compressor::peers::Peers;
 use embedding_compressor::{Error, Result};
 use serde::Serialize;
 
@@ -40,7 +41,11 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     queries: usize,
 
-    /// Seed of that sample and of the random projection
+    /// What to compare with: maps without training, or published compressors as well, which are trained for it and take minutes
+    #[arg(long, value_enum, default_value_t = Baselines::Basic)]
+    baselines: Baselines,
+
+    /// Seed of that sample, of the random projection and of trained baselines
     #[arg(long, value_name = "N", default_value_t = 42)]
     seed: u64,
 }
@@ -77,7 +82,14 @@ fn run(args: &Args) -> Result<()> {
     let (split, kind) = split(args, &compressor, &embeddings)?;
     let backend = args.device.open()?;
     let corpus = Corpus::new(&*backend, &embeddings, split, compressor.meta.teacher_metric, k, compressor.map.dim_out)?;
-    let record = Evaluator::new(&corpus, &embeddings, args.database)?.evaluate(&compressor.map, args.seed)?;
+    let evaluator = Evaluator::new(&corpus, &embeddings, args.database)?;
+    let peers = match args.baselines {
+        Baselines::Basic => Vec::new(),
+        Baselines::All => {
+            Peers::new(&corpus)?.train_all(compressor.map.dim_out, args.seed, &mut |line| eprintln!("peer    {line}"))?
+        }
+    };
+    let record = evaluator.evaluate(&compressor.map, args.seed, &peers)?;
     if std::io::stderr().is_terminal() {
         eprint!("{}", record.table());
     }

@@ -10,8 +10,9 @@ use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, JsonLine
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{AtomicFile, Split};
-use embedding_compressor::evaluate::{Database, Evaluator, Metrics, Record, RecordMeta};
+use embedding_compressor::evaluate::{Baselines, Database, Evaluator, Metrics, Record, RecordMeta};
 use embedding_compressor::model::Epoch;
+use embedding_compressor::peers::Peers;
 use embedding_compressor::train::train;
 use embedding_compressor::{Error, Result};
 use serde::Serialize;
@@ -36,6 +37,10 @@ struct Args {
     /// What test queries are searched against: all rows, or the test rows alone
     #[arg(long, value_enum, default_value_t = Database::All)]
     database: Database,
+
+    /// What to compare with: maps without training, or published compressors as well, which are trained for it and take minutes
+    #[arg(long, value_enum, default_value_t = Baselines::Basic)]
+    baselines: Baselines,
 
     /// File to write the results to [default: stdout]
     #[arg(long, value_name = "FILE")]
@@ -91,12 +96,17 @@ fn run(args: &Args) -> Result<()> {
     let split = Split::new(embeddings.rows, SPLIT_SEED);
     let corpus = Corpus::new(&*backend, &embeddings, split, metric, k, widest)?;
     let evaluator = Evaluator::new(&corpus, &embeddings, args.database)?;
+    let peers = (args.baselines == Baselines::All).then(|| Peers::new(&corpus)).transpose()?;
     for config in configs {
         eprintln!("d'      {}", config.dim_out);
         let mut reporter = Reporter::new(None);
         let compressor = train(&corpus, &config, &mut |event| reporter.report(event))?;
         drop(reporter);
-        let record = evaluator.evaluate(&compressor.map, config.seed)?;
+        let fitted = match &peers {
+            Some(peers) => peers.train_all(config.dim_out, config.seed, &mut |line| eprintln!("peer    {line}"))?,
+            None => Vec::new(),
+        };
+        let record = evaluator.evaluate(&compressor.map, config.seed, &fitted)?;
         if std::io::stderr().is_terminal() {
             eprint!("{}", record.table());
         }

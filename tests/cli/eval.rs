@@ -3,6 +3,7 @@
 use super::*;
 
 const BASELINES: [&str; 4] = ["best_spectral", "pca", "random_projection", "truncation"];
+const PEERS: [&str; 5] = ["conae", "hakes", "matryoshka_adaptor", "rae", "spectemp"];
 const METRICS: [&str; 6] = ["ndcg@k", "neighbor_overlap@k", "recall@1", "recall@10", "recall@100", "recall@k"];
 
 /// Sorted, with the intervals of the metrics that there are.
@@ -32,6 +33,28 @@ fn a_record_has_the_metrics_of_model_and_baselines() {
         assert_eq!(meta[key], value, "{key}");
     }
     assert_eq!((&meta["split"], &meta["database"]), (&json("\"model\""), &json("\"all\"")));
+}
+
+#[test]
+fn published_compressors_are_compared_with_where_asked() {
+    let folder = Folder::with_model();
+    let basic = folder.record("eval --input x.npy");
+    assert_eq!(basic["meta"]["peers"], Value::Null);
+    let run = folder.succeeds("eval --input x.npy --baselines all");
+    let record = json(&run.stdout);
+    let baselines = &record["metrics"]["baselines"];
+    let mut names = [&BASELINES[..], &PEERS].concat();
+    names.sort_unstable();
+    assert_eq!(keys(baselines), names);
+    PEERS.iter().for_each(|name| assert_summary(&baselines[name], &METRICS, &[]));
+    BASELINES.iter().for_each(|name| assert_eq!(baselines[name], basic["metrics"]["baselines"][name], "{name}"));
+    assert_eq!(keys(&record["meta"]["peers"]), PEERS);
+    for name in PEERS {
+        let line = run.stderr.lines().find(|line| line.starts_with(&format!("peer    {name}: ")));
+        let chosen = record["meta"]["peers"][name].as_str().unwrap();
+        assert!(line.is_some_and(|line| line.contains(chosen)), "{name}: {run}");
+    }
+    assert_eq!(record, folder.record("eval --input x.npy --baselines all"), "the same seed trains the same peers");
 }
 
 #[test]

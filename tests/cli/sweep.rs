@@ -35,6 +35,18 @@ fn a_sweep_is_train_and_eval_for_each_dimension() {
 }
 
 #[test]
+fn published_compressors_are_trained_for_each_dimension() {
+    let folder = Folder::with_model();
+    let lines: Vec<Value> = folder.succeeds(&format!("{SWEEP} --baselines all")).stdout.lines().map(json).collect();
+    assert_eq!(lines.len(), 2);
+    for line in &lines {
+        assert_eq!(keys(&line["meta"]["peers"]), ["conae", "hakes", "matryoshka_adaptor", "rae", "spectemp"]);
+    }
+    folder.succeeds("train --input x.npy --dim-out 2 --k 5 --batch-size 64 --seed 7");
+    assert_eq!(lines[1]["metrics"], folder.record("eval --input x.npy --seed 7 --baselines all")["metrics"]);
+}
+
+#[test]
 fn formats_and_places_hold_the_same_records() {
     let folder = Folder::with_rows();
     folder.succeeds(&format!("{SWEEP} --output sweep.jsonl"));

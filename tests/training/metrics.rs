@@ -190,7 +190,7 @@ fn what_is_saved_is_what_was_validated() {
             let recall = corpus.judge.judge(&cpu, map.metric, &encoded, config.dim_out).unwrap().mean("recall@k");
             let best = &meta.history[meta.best_epoch as usize];
             assert!((recall - best.recall_k).abs() <= 5e-3, "{}: {recall} is not {best:?}", metric.name());
-            let record = Evaluator::new(&corpus, &embeddings, Database::All).unwrap().evaluate(&map, 1).unwrap();
+            let record = Evaluator::new(&corpus, &embeddings, Database::All).unwrap().evaluate(&map, 1, &[]).unwrap();
             assert_eq!((record.meta.teacher_metric, record.meta.student_metric), (metric, map.metric));
             assert!(record.metrics.map.means["recall@k"] > 5.0 * record.metrics.chance, "{:?}", record.metrics.map.means);
         }
