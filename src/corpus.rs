@@ -3,12 +3,13 @@
 
 use crate::backend::Backend;
 use crate::baselines::Spectra;
+use crate::basis::Basis;
 use crate::data::{Embeddings, Split};
 use crate::error::Result;
 use crate::eval::Judge;
 use crate::frame::Frame;
 use crate::metric::Metric;
-use crate::model::DataInfo;
+use crate::model::{DataInfo, Map};
 
 /// Validation queries, at most: enough for a standard error of recall@k below 0.005.
 const MAX_QUERIES: usize = 2000;
@@ -29,6 +30,8 @@ pub struct Corpus<'a> {
     pub judge: Judge,
     /// Of the training rows.
     pub spectra: Spectra,
+    /// Where the data is wide, the basis that networks are trained in, and coordinates `[n, rank]` of the known rows.
+    reduced: Option<(Basis, Vec<f32>)>,
     /// Neighbours that models are judged by.
     pub k: usize,
 }
@@ -57,7 +60,54 @@ impl<'a> Corpus<'a> {
         let (first, count) = (split.train.len() as u32, split.val.len().min(MAX_QUERIES) as u32);
         let judge = Judge::new(backend, teacher, &known, dim, (first..first + count).collect(), k)?;
         let spectra = Spectra::new(backend, teacher, &known[..split.train.len() * dim], dim, max_dim_out)?;
-        Ok(Self { backend, info: embeddings.into(), split, frame, known, judge, spectra, k })
+        let mut corpus = Self { backend, info: embeddings.into(), split, frame, known, judge, spectra, reduced: None, k };
+        if let Some(basis) = corpus.spectra.basis(f64::from(corpus.mean_square())) {
+            let coordinates = basis.coordinates(backend, &corpus.known)?;
+            corpus.reduced = Some((basis, coordinates));
+        }
+        Ok(corpus)
+    }
+
+    /// What networks take for the known rows, `[n, inputs_dim]`, and its width: the rows, or their coordinates.
+    pub fn inputs(&self) -> (&[f32], usize) {
+        match &self.reduced {
+            None => (&self.known, self.info.dim),
+            Some((basis, coordinates)) => (coordinates, basis.rank()),
+        }
+    }
+
+    /// A map of rows as a map of [`inputs`](Self::inputs).
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device fails.
+    pub fn to_inputs(&self, map: &Map) -> Result<Map> {
+        match &self.reduced {
+            None => Ok(map.clone()),
+            Some((basis, _)) => basis.reduce(self.backend, map),
+        }
+    }
+
+    /// A map of [`inputs`](Self::inputs) as a map of rows.
+    ///
+    /// # Errors
+    /// As [`to_inputs`](Self::to_inputs).
+    pub fn to_rows(&self, map: Map) -> Result<Map> {
+        match &self.reduced {
+            None => Ok(map),
+            Some((basis, _)) => basis.expand(self.backend, &map, self.frame.metric.normalizes()),
+        }
+    }
+
+    /// Mean of the training rows' inputs.
+    ///
+    /// # Errors
+    /// As [`to_inputs`](Self::to_inputs).
+    pub fn inputs_mean(&self) -> Result<Vec<f32>> {
+        let mean = self.spectra.mean();
+        match &self.reduced {
+            None => Ok(mean.to_vec()),
+            Some((basis, _)) => basis.coordinates(self.backend, mean),
+        }
     }
 
     /// The training rows, in the frame.

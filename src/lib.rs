@@ -38,6 +38,7 @@
 //! objective                             what a training step computes              (candidates, noise, schedule: what changes by step)
 //! corpus                                data that is split, prepared for the teacher, searched and decomposed once
 //! baselines                             maps without training, and the best of them to start from
+//! basis                                 the subspace that wide data is trained in
 //! compress, encoder                     files in, compressed files out; applying a map in blocks
 //! network                               a map on a plan, as calls of ops
 //! frame                                 rows as the teacher compares them, and maps taken back to rows as they are
@@ -68,6 +69,7 @@
 
 pub mod backend;
 pub mod baselines;
+pub mod basis;
 pub mod benchmark;
 pub mod candidates;
 pub mod case;

@@ -23,6 +23,8 @@ const MAX_TABLE_ROWS: u32 = 4096;
 pub struct Shape {
     /// Training rows.
     pub rows: u32,
+    /// Their width, D; the network may take fewer coordinates.
+    pub dim: u32,
     /// Steps of an epoch.
     pub steps: u32,
     /// Anchors of a step.
@@ -70,6 +72,8 @@ pub struct Term {
 pub struct Objective {
     /// Training rows `[rows, dim_in]`, as the teacher compares them.
     pub rows: Tensor,
+    /// What the network takes for them `[rows, dim_in]`; the rows themselves where it takes these.
+    pub inputs: Tensor,
     /// Anchors of an epoch `[steps, batch]`, indices of rows.
     pub anchors: Tensor,
     /// What anchors are made of where they are moved, `[steps, batch x PARTS]`: indices of rows, and weights.
@@ -120,7 +124,9 @@ impl Objective {
         assert!(prefixes.iter().all(|prefix| !prefix.terms.is_empty()), "every prefix has terms");
         let mut plan = Plan::new(limits);
         let lists = if shape.full() { 1 } else { shape.steps };
-        let rows = plan.input("training rows", [shape.rows, start.dim_in as u32]);
+        let rows = plan.input("training rows", [shape.rows, shape.dim]);
+        let dim_in = start.dim_in as u32;
+        let inputs = if dim_in == shape.dim { rows } else { plan.input("network inputs", [shape.rows, dim_in]) };
         let table = shape.keeps_teacher(limits).then(|| {
             let (table, routine) = (plan.state("all teacher scores", [shape.rows, shape.rows]), plan.routine());
             similarities(&mut plan, config.metric, rows, rows, table);
@@ -128,6 +134,7 @@ impl Objective {
         });
         let this = Self {
             rows,
+            inputs,
             anchors: plan.indices("anchors", [shape.steps, shape.batch]),
             blends: (config.noise > 0.0).then(|| {
                 let shape = [shape.steps, shape.batch * PARTS as u32];
@@ -152,10 +159,10 @@ impl Objective {
     /// One step: anchors and candidates are encoded, their scores compared with the teacher's, and the parameters updated. A row
     /// that is both anchor and candidate contributes to the derivatives in both roles.
     fn record_step(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, start: &Map, prefixes: &[Prefix]) {
-        let anchor_rows = self.anchors_of(plan, self.rows);
-        let candidate_rows = if shape.full() { self.rows } else { gathered(plan, self.rows, self.candidates) };
-        let anchors = self.side(plan, anchor_rows, start);
-        let candidates = self.side(plan, candidate_rows, start);
+        let (anchor_inputs, candidate_inputs) =
+            (self.anchors_of(plan, self.inputs), self.candidates_of(plan, shape, self.inputs));
+        let anchors = self.side(plan, anchor_inputs, start);
+        let candidates = self.side(plan, candidate_inputs, start);
         let scores = self.record_teacher(plan, shape, config, [anchors.rows, candidates.rows]);
         for (prefix, betas) in prefixes.iter().zip(&self.log_inverse_temperatures).rev() {
             let [a, c] = [&anchors, &candidates].map(|side| self.network.prefix(plan, side.encoded.z, prefix.dims as u32));
@@ -183,12 +190,21 @@ impl Objective {
         rows
     }
 
-    fn record_teacher(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, [anchors, candidates]: [Tensor; 2]) -> Scores {
+    fn candidates_of(&self, plan: &mut Plan, shape: &Shape, source: Tensor) -> Tensor {
+        if shape.full() { source } else { gathered(plan, source, self.candidates) }
+    }
+
+    fn record_teacher(&self, plan: &mut Plan, shape: &Shape, config: &TrainConfig, inputs: [Tensor; 2]) -> Scores {
         let scores = [shape.batch, shape.candidates];
         let teacher = if let Some((table, _)) = self.table {
             self.anchors_of(plan, table)
         } else {
             let teacher = plan.scratch("teacher scores", scores);
+            let [anchors, candidates] = if self.inputs == self.rows {
+                inputs
+            } else {
+                [self.anchors_of(plan, self.rows), self.candidates_of(plan, shape, self.rows)]
+            };
             similarities(plan, config.metric, anchors, candidates, teacher);
             teacher
         };

@@ -85,7 +85,7 @@ impl SpectralSolver {
     pub fn new(backend: &dyn Backend, rows: &[f32], dim: usize, wanted: usize) -> Result<Self> {
         let n = rows.len() / dim;
         let wanted = wanted.min(dim);
-        let width = if dim <= FULL_WIDTH { dim } else { (2 * wanted + 32).min(dim).min(n.max(wanted)) };
+        let width = if dim <= FULL_WIDTH { dim } else { (wanted + wanted.min(64) + 32).min(dim).min(n.max(wanted)) };
         let mut plan = Plan::new(backend.limits());
         let (n32, dim32, width32) = (n as u32, dim as u32, width as u32);
         let x = plan.input("rows", [n32, dim32]);

@@ -65,12 +65,14 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     if corpus.judge.rows() < 12 {
         return Err(Error::data(format!("{} rows are too few to train on", corpus.info.rows)).hint("use at least 20 rows"));
     }
-    let (mut best, init, scores) = initial(corpus, config)?;
+    let (initial, init, scores) = initial(corpus, config)?;
     let start = epoch(0, None, &scores);
     let mut history = vec![start.clone()];
-    let prefixes = prefixes(corpus, config, &best)?;
-    let hidden = (config.hidden > 0).then(|| hidden_start(corpus, config));
-    let first = Map { hidden, ..best.clone() };
+    let prefixes = prefixes(corpus, config, &initial)?;
+    let mut first = corpus.to_inputs(&initial)?;
+    if config.hidden > 0 {
+        first.hidden = Some(hidden_start(corpus, config)?);
+    }
     let mut batches = Batches::new(corpus.split.train.len(), config);
     let steps = batches.steps() as u32;
     let all_steps = steps.checked_mul(config.epochs).ok_or_else(|| {
@@ -79,23 +81,25 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     progress(&Progress::Start { steps: all_steps, init: &init, epoch: &start })?;
     let mut run = Run::new(corpus, config, &first, &prefixes, &batches)?;
     let mut encoder = Encoder::new(&first, corpus.backend, block_rows(&first))?;
+    let mut best = None;
     let mut best_epoch = start;
     for number in 1..=config.epochs {
         let done = (number - 1) * steps;
         let loss = run.epoch(&mut batches, done..done + steps, all_steps, progress)?;
         let map = run.map()?;
         encoder.replace(&map)?;
-        let scores = validate(corpus, config, &map, &encoder.encode(&corpus.known)?.values)?;
+        let scores = validate(corpus, config, &map, &encoder.encode(corpus.inputs().0)?.values)?;
         let epoch = epoch(number, Some(loss), &scores);
         let better = epoch.quality() > best_epoch.quality();
         if better {
-            best = map;
+            best = Some(map);
             best_epoch = epoch.clone();
         }
         progress(&Progress::Epoch { epoch: &epoch, best: better })?;
         history.push(epoch);
     }
-    let map = corpus.frame.fold(best);
+    let map = best.map_or(Ok(initial), |map| corpus.to_rows(map))?;
+    let map = corpus.frame.fold(map);
     let temperature = f64::from(prefixes[0].terms[0].teacher) / corpus.frame.similarity_scale();
     let meta = meta(corpus, config, &map, init, temperature, best_epoch.epoch, history);
     Ok(Compressor { map, meta })
@@ -132,16 +136,16 @@ fn validate(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map, encoded: &[f32
 
 /// A hidden layer that adds nothing yet: C = 0, and A random, of such a size that its units see the rows about their mean with
 /// a standard deviation of [`HIDDEN_SPREAD`].
-fn hidden_start(corpus: &Corpus<'_>, config: &TrainConfig) -> Hidden {
-    let (dim, width) = (corpus.info.dim, config.hidden);
-    let mean = corpus.spectra.mean();
+fn hidden_start(corpus: &Corpus<'_>, config: &TrainConfig) -> Result<Hidden> {
+    let mean = corpus.inputs_mean()?;
+    let (dim, width) = (mean.len(), config.hidden);
     // What rows have left about their mean.
     let variance = (corpus.mean_square() - mean.iter().map(|m| m * m).sum::<f32>()).max(1e-6);
     let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
     let scale = HIDDEN_SPREAD / variance.sqrt();
     let weight: Vec<f32> = (0..width * dim).map(|_| normal(&mut rng) * scale).collect();
-    let bias = weight.chunks(dim).map(|a| -a.iter().zip(mean).map(|(a, m)| a * m).sum::<f32>()).collect();
-    Hidden { weight, bias, output: vec![0.0; config.dim_out * width] }
+    let bias = weight.chunks(dim).map(|a| -a.iter().zip(&mean).map(|(a, m)| a * m).sum::<f32>()).collect();
+    Ok(Hidden { weight, bias, output: vec![0.0; config.dim_out * width] })
 }
 
 fn meta(

@@ -35,13 +35,19 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let shape = Shape {
             rows: corpus.split.train.len() as u32,
+            dim: corpus.info.dim as u32,
             steps: batches.steps() as u32,
             batch: batches.batch() as u32,
             candidates: batches.candidates() as u32,
         };
         let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, prefixes);
         let mut program = corpus.backend.compile(plan)?;
+        let (inputs, inputs_dim) = corpus.inputs();
+        let inputs = &inputs[..corpus.split.train.len() * inputs_dim];
         program.write(objective.rows, corpus.train_rows())?;
+        if objective.inputs != objective.rows {
+            program.write(objective.inputs, inputs)?;
+        }
         if let Some((_, routine)) = objective.table {
             program.run(routine, 0..1)?;
         }
@@ -52,10 +58,7 @@ impl<'a> Run<'a> {
         }
         let noise = match config.noise {
             0.0 => None,
-            noise => {
-                let (rows, dim) = (corpus.train_rows(), corpus.info.dim);
-                Some(Noise::new(corpus.backend, config.metric, rows, dim, noise as f32, config.seed)?)
-            }
+            noise => Some(Noise::new(corpus.backend, config.metric, inputs, inputs_dim, noise as f32, config.seed)?),
         };
         Ok(Self { corpus, noise, objective, program, learning_rate: config.lr })
     }

@@ -35,9 +35,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         ] {
             // One dimension is no case: its cosines are 1 or -1 and have no derivative.
             for (nesting, dims) in [("alone", &[DIM_OUT][..]), ("nested", &[2, 3, DIM_OUT])] {
-                for (candidates, hidden, noise) in [(12, 0, 0.0), (9, 0, 0.5), (12, 5, 0.5), (9, 5, 0.0)] {
+                for (candidates, hidden, noise, dim) in [(12, 0, 0.0, 6), (9, 0, 0.5, 6), (12, 5, 0.5, 8), (9, 5, 0.0, 8)] {
                     let name = format!(
-                        "gradient of the loss::{}, {losses}, {nesting}, {candidates} candidates, {hidden} hidden, noise {noise}",
+                        "gradient of the loss::{}, {losses}, {nesting}, {candidates} candidates, {hidden} hidden, noise {noise}, {dim} columns",
                         metric.name()
                     );
                     let weighted = dims.iter().zip([1.0, 0.5, 2.0]);
@@ -55,7 +55,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                         ..TrainConfig::default()
                     };
                     trials.push(Trial::test(name, move || {
-                        differentiate(metric, &config, &prefixes, candidates);
+                        differentiate(metric, &config, &prefixes, candidates, dim);
                         Ok(())
                     }));
                 }
@@ -68,7 +68,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn a_fixed_temperature_is_no_parameter() {
-    let shape = Shape { rows: 12, steps: 1, batch: 4, candidates: 9 };
+    let shape = Shape { rows: 12, dim: DIM as u32, steps: 1, batch: 4, candidates: 9 };
     let start = Map::linear(DIM, Metric::Cosine, cloud(DIM_OUT, DIM, 1));
     let updated = |student_tau| {
         let config = TrainConfig { student_tau, ..TrainConfig::default() };
@@ -84,7 +84,7 @@ fn a_fixed_temperature_is_no_parameter() {
 
 /// Losses take the scores of a step whole.
 fn a_batch_above_the_binding_limit_is_an_error() {
-    let shape = Shape { rows: 12, steps: 1, batch: 8, candidates: 9 };
+    let shape = Shape { rows: 12, dim: 2, steps: 1, batch: 8, candidates: 9 };
     let start = Map::linear(2, Metric::Cosine, cloud(1, 2, 1));
     let compiled = |binding_bytes: u64| {
         let prefixes = [Prefix { dims: 1, weight: 1.0, terms: TERMS.to_vec() }];
@@ -99,8 +99,9 @@ fn a_batch_above_the_binding_limit_is_an_error() {
     assert!(error.hint_text().is_some_and(|hint| hint.contains("--batch-size")), "{error:?}");
 }
 
-fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], candidates: u32) {
-    let shape = Shape { rows: ROWS as u32, steps: 1, batch: ANCHORS.len() as u32, candidates };
+/// The network takes [`DIM`] coordinates of rows of `dim` columns.
+fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], candidates: u32, dim: usize) {
+    let shape = Shape { rows: ROWS as u32, dim: dim as u32, steps: 1, batch: ANCHORS.len() as u32, candidates };
     let mut start = Map::linear(DIM, metric, cloud(DIM_OUT, DIM, 2));
     if config.hidden > 0 {
         let width = config.hidden;
@@ -113,14 +114,17 @@ fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], cand
     let parameters = parameters(&plan.routines().concat());
     let mut program = Oracle::new().compile_host(plan).expect("the plan is small");
 
-    let mut known = cloud(ROWS, DIM, 1);
-    Frame::new(metric, &known, DIM).apply(&mut known);
-    if metric.normalizes() {
-        normalize_rows(&mut known, DIM);
-    }
     let candidates: Vec<u32> = (0..ROWS as u32).rev().take(candidates as usize).collect();
     let device: &mut dyn Program = &mut program;
-    rows.iter().for_each(|rows| device.write(*rows, &known[..]).unwrap());
+    for rows in rows {
+        let dim = rows.cols() as usize;
+        let mut known = cloud(ROWS, dim, 1);
+        Frame::new(metric, &known, dim).apply(&mut known);
+        if metric.normalizes() {
+            normalize_rows(&mut known, dim);
+        }
+        device.write(rows, &known[..]).unwrap();
+    }
     if let Some([parts, weights]) = objective.blends {
         let drawn: Vec<u32> = ANCHORS.iter().flat_map(|anchor| [*anchor, (anchor + 1) % 12, (anchor + 5) % 12]).collect();
         device.write(parts, &drawn[..]).unwrap();
