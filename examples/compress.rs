@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let (backend, why) = choose(DeviceChoice::Auto)?;
     println!("{} x {} on {why}", embeddings.rows, embeddings.dim);
 
-    let config = TrainConfig { dim_out: 32, epochs: 5, ..TrainConfig::default() };
+    let config = TrainConfig { dim_out: 32, epochs: Some(5), ..TrainConfig::default() };
     let compressor = fit(&*backend, &embeddings, &config, &mut |event| {
         if let Progress::Epoch { epoch, .. } = event {
             println!("epoch {}: recall@{} {:.4}", epoch.epoch, config.k, epoch.recall_k);

@@ -3,6 +3,7 @@
 mod temperature;
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -51,9 +52,9 @@ pub struct TrainConfig {
     /// Neighbours whose ranking is to survive; validation picks the epoch by recall@k and recall@10
     #[arg(long, default_value_t = Self::default().k, value_name = "N")]
     pub k: usize,
-    /// Passes over the training rows; 0 keeps the initial map
-    #[arg(long, default_value_t = Self::default().epochs, value_name = "N")]
-    pub epochs: u32,
+    /// Passes over the training rows; 0 keeps the initial map [default: as many as make 1,000 steps, from 5 to 100]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u32>,
     /// Anchors in a step
     #[arg(long, default_value_t = Self::default().batch_size, value_name = "N")]
     pub batch_size: usize,
@@ -98,15 +99,15 @@ impl Default for TrainConfig {
         Self {
             dim_out: 64,
             nested: Vec::new(),
-            hidden: 0,
+            hidden: 1024,
             dropout: 0.1,
-            noise: 0.0,
+            noise: 0.8,
             metric: Metric::Cosine,
             k: 50,
-            epochs: 20,
+            epochs: None,
             batch_size: 512,
             lr: 0.01,
-            tau: Tau::Absolute(0.05),
+            tau: Tau::Auto,
             student_tau: StudentTau::Learnt,
             lambda_list: 1.0,
             lambda_wide: 0.0,
@@ -127,7 +128,16 @@ pub const MAX_POOL: usize = if hard_negative::MAX_POOL < top_k::MAX_K { hard_neg
 /// Most hard negatives of an anchor.
 pub const MAX_NEGATIVES: usize = hard_negative::MAX_NEGATIVES as usize;
 
+/// Steps that training takes where the epochs are not given, and between how many epochs.
+const STEPS: u32 = 1000;
+const EPOCHS: RangeInclusive<u32> = 5..=100;
+
 impl TrainConfig {
+    /// Passes over the training rows, where one takes so many steps.
+    pub fn epochs(&self, steps: u32) -> u32 {
+        self.epochs.unwrap_or(STEPS.div_ceil(steps).clamp(*EPOCHS.start(), *EPOCHS.end()))
+    }
+
     /// Dimensions of the embeddings that the output shall hold, ascending: the nested ones, or d' alone.
     pub fn dims(&self) -> &[usize] {
         if self.nested.is_empty() { std::slice::from_ref(&self.dim_out) } else { &self.nested }

@@ -75,15 +75,16 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     }
     let mut batches = Batches::new(corpus.split.train.len(), config);
     let steps = batches.steps() as u32;
-    let all_steps = steps.checked_mul(config.epochs).ok_or_else(|| {
-        Error::usage(format!("--epochs {} of {steps} steps are more than can be counted", config.epochs)).hint("use fewer")
+    let epochs = config.epochs(steps);
+    let all_steps = steps.checked_mul(epochs).ok_or_else(|| {
+        Error::usage(format!("--epochs {epochs} of {steps} steps are more than can be counted")).hint("use fewer")
     })?;
     progress(&Progress::Start { steps: all_steps, init: &init, epoch: &start })?;
     let mut run = Run::new(corpus, config, &first, &prefixes, &batches)?;
     let mut encoder = Encoder::new(&first, corpus.backend, block_rows(&first))?;
     let mut best = None;
     let mut best_epoch = start;
-    for number in 1..=config.epochs {
+    for number in 1..=epochs {
         let done = (number - 1) * steps;
         let loss = run.epoch(&mut batches, done..done + steps, all_steps, progress)?;
         let map = run.map()?;

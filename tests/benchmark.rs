@@ -17,7 +17,7 @@ const ROWS: usize = 300;
 fn write_model(path: &Path) {
     let source = Source { input: vec![SAMPLE.into()], ..Source::default() };
     let embeddings = Embeddings::read(&source, ROWS).expect("the sample is readable");
-    let config = TrainConfig { dim_out: 32, k: 10, epochs: 0, ..TrainConfig::default() };
+    let config = TrainConfig { dim_out: 32, k: 10, epochs: Some(0), ..TrainConfig::default() };
     let compressor = fit(&Cpu::new(), &embeddings, &config, &mut |_| Ok(())).expect("the rows suffice");
     let file = AtomicFile::create(path).expect("the folder is writable");
     compressor.save(file).expect("the folder is writable");

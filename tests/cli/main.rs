@@ -27,7 +27,7 @@ const DIM: usize = 16;
 const ROWS: usize = 300;
 
 /// A small training run on `x.npy`; it writes [`MODEL`].
-const TRAIN: &str = "train --input x.npy --dim-out 4 --k 5 --batch-size 64";
+const TRAIN: &str = "train --input x.npy --dim-out 4 --k 5 --batch-size 64 --epochs 20 --hidden 0";
 const MODEL: &str = "compressor_model.npz";
 
 /// A folder that commands run in.

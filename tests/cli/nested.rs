@@ -5,12 +5,12 @@ use embedding_compressor::data::AtomicFile;
 
 use super::*;
 
-const NESTED: &str = "train --input x.npy --nested 8,2,4 --k 5 --batch-size 64";
+const NESTED: &str = "train --input x.npy --nested 8,2,4 --k 5 --batch-size 64 --epochs 20";
 
 #[test]
 fn the_first_coordinates_are_what_dim_gives() {
     let folder = Folder::with_rows();
-    for flags in ["", "--hidden 8"] {
+    for flags in ["--hidden 0", "--hidden 8"] {
         folder.succeeds(&format!("{NESTED} {flags}"));
         let compressor = folder.model(MODEL);
         assert_eq!((compressor.meta.dim_out, &compressor.meta.nested[..]), (8, &[2, 4, 8][..]));
@@ -33,7 +33,7 @@ fn the_first_coordinates_are_what_dim_gives() {
 #[test]
 fn dimensions_that_are_not_there_are_refused() {
     let folder = Folder::with_rows();
-    folder.succeeds(NESTED);
+    folder.succeeds(&format!("{NESTED} --hidden 0"));
     for dim in [0, 3, 9] {
         folder.fails(&format!("eval --input x.npy --dim {dim}"), 2, &[MODEL, "2, 4, 8"]);
         folder.fails(&format!("compress --input x.npy --output z.npy --dim {dim}"), 2, &[MODEL, "2, 4, 8"]);
@@ -47,7 +47,7 @@ fn dimensions_that_are_not_there_are_refused() {
 #[test]
 fn a_prefix_is_a_model() {
     let folder = Folder::with_rows();
-    folder.succeeds(NESTED);
+    folder.succeeds(&format!("{NESTED} --hidden 0"));
     let short = folder.model(MODEL).prefix(4).unwrap();
     short.save(AtomicFile::create(&folder.path("short.npz")).unwrap()).unwrap();
     assert_eq!(folder.model("short.npz"), short);
@@ -59,7 +59,7 @@ fn a_prefix_is_a_model() {
 #[test]
 fn the_largest_alone_is_a_dedicated_model() {
     let folder = Folder::with_model();
-    folder.succeeds("train --input x.npy --nested 4 --dim-out 4 --k 5 --batch-size 64 --model nested.npz");
+    folder.succeeds("train --input x.npy --nested 4 --dim-out 4 --k 5 --batch-size 64 --epochs 20 --hidden 0 --model nested.npz");
     let (nested, dedicated) = (folder.model("nested.npz"), folder.model(MODEL));
     assert_eq!((nested.map, nested.meta.history), (dedicated.map, dedicated.meta.history));
 }

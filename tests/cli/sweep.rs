@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SWEEP: &str = "sweep --input x.npy --dim-outs 8,2 --k 5 --batch-size 64 --seed 7";
+const SWEEP: &str = "sweep --input x.npy --dim-outs 8,2 --k 5 --batch-size 64 --epochs 20 --hidden 0 --seed 7";
 
 #[test]
 fn a_sweep_is_train_and_eval_for_each_dimension() {
@@ -16,7 +16,9 @@ fn a_sweep_is_train_and_eval_for_each_dimension() {
         for (line, dim_out) in lines.iter().zip([8, 2]) {
             let what = format!("{metric}, d' = {dim_out}");
             assert_eq!(keys(line), ["meta", "metrics"]);
-            let train = format!("train --input x.npy --dim-out {dim_out} --k 5 --batch-size 64 --seed 7 --metric {metric}");
+            let train = format!(
+                "train --input x.npy --dim-out {dim_out} --k 5 --batch-size 64 --epochs 20 --hidden 0 --seed 7 --metric {metric}"
+            );
             folder.succeeds(&train);
             let record = folder.record("eval --input x.npy --seed 7");
             assert_eq!(line["metrics"], record["metrics"], "{what}");
@@ -42,7 +44,7 @@ fn published_compressors_are_trained_for_each_dimension() {
     for line in &lines {
         assert_eq!(keys(&line["meta"]["peers"]), ["conae", "hakes", "matryoshka_adaptor", "rae", "spectemp"]);
     }
-    folder.succeeds("train --input x.npy --dim-out 2 --k 5 --batch-size 64 --seed 7");
+    folder.succeeds("train --input x.npy --dim-out 2 --k 5 --batch-size 64 --epochs 20 --hidden 0 --seed 7");
     assert_eq!(lines[1]["metrics"], folder.record("eval --input x.npy --seed 7 --baselines all")["metrics"]);
 }
 

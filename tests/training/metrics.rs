@@ -1,7 +1,7 @@
 //! Teachers other than cosine: their neighbours against brute force on the rows as they are, and runs from start to end.
 
 use embedding_compressor::backend::{Backend, Cpu};
-use embedding_compressor::config::{SPLIT_SEED, Tau, TrainConfig};
+use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Split};
 use embedding_compressor::evaluate::{Database, Evaluator};
@@ -164,7 +164,7 @@ fn embeddings(values: Vec<f32>, dim: usize) -> Embeddings {
 }
 
 fn config(metric: Metric) -> TrainConfig {
-    TrainConfig { metric, dim_out: 4, k: 10, epochs: 5, batch_size: 64, tau: Tau::Auto, ..TrainConfig::default() }
+    TrainConfig { metric, dim_out: 4, k: 10, epochs: Some(5), batch_size: 64, hidden: 32, ..TrainConfig::default() }
 }
 
 fn fitted(backend: &dyn Backend, embeddings: &Embeddings, config: &TrainConfig) -> Compressor {
@@ -217,7 +217,7 @@ fn rows_of_zeros_have_neighbours() {
     values[16 * 20..][..16].fill(0.0);
     let embeddings = embeddings(values, 16);
     for metric in [Metric::Dot, Metric::L2] {
-        let compressor = fitted(&Cpu::new(), &embeddings, &config(metric));
+        let compressor = fitted(&Cpu::new(), &embeddings, &TrainConfig { hidden: 0, ..config(metric) });
         assert_eq!(compressor.compress(&Cpu::new(), &[0.0; 16]).unwrap(), compressor.map.bias, "{}", metric.name());
     }
     let error = fit(&Cpu::new(), &embeddings, &config(Metric::Cosine), &mut |_| Ok(())).expect_err("zeros have no direction");
@@ -229,7 +229,7 @@ fn training_helps() {
     let sample = crate::runs::sample(1500);
     let rows = embeddings(lengthened(sample.values, sample.dim), sample.dim);
     for metric in METRICS {
-        let config = TrainConfig { metric, dim_out: 16, epochs: 6, hidden: 128, tau: Tau::Auto, ..TrainConfig::default() };
+        let config = TrainConfig { metric, dim_out: 16, epochs: Some(6), hidden: 128, ..TrainConfig::default() };
         let history = fitted(&Cpu::new(), &rows, &config).meta.history;
         let (start, epochs) = history.split_first().expect("there is a start");
         let highest = epochs.iter().fold(0.0f64, |highest, epoch| highest.max(epoch.recall_10));
@@ -240,7 +240,7 @@ fn training_helps() {
 fn a_gpu_trains_as_the_cpu_does(gpu: &dyn Backend) {
     let rows = embeddings(lengthened(cloud(250, 24, 1), 24), 24);
     for metric in METRICS {
-        let config = TrainConfig { epochs: 2, lambda_hard: 0.5, hard_neg_l: 40, ..config(metric) };
+        let config = TrainConfig { epochs: Some(2), lambda_hard: 0.5, hard_neg_l: 40, ..config(metric) };
         let [cpu, gpu] = [&Cpu::new() as &dyn Backend, gpu].map(|backend| fitted(backend, &rows, &config).meta);
         assert_eq!((cpu.history.len(), &cpu.init), (gpu.history.len(), &gpu.init));
         for (a, b) in cpu.history.iter().zip(&gpu.history) {

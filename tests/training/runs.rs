@@ -52,11 +52,11 @@ fn small(values: Vec<f32>, config: &TrainConfig) -> Compressor {
 }
 
 fn small_config() -> TrainConfig {
-    TrainConfig { dim_out: 4, k: 5, epochs: 5, batch_size: 64, ..TrainConfig::default() }
+    TrainConfig { dim_out: 4, k: 5, epochs: Some(5), batch_size: 64, hidden: 32, ..TrainConfig::default() }
 }
 
 fn training_beats_its_spectral_start() {
-    let compressor = fitted(&Cpu::new(), &sample(0), &TrainConfig { dim_out: 32, ..TrainConfig::default() });
+    let compressor = fitted(&Cpu::new(), &sample(0), &TrainConfig { dim_out: 32, epochs: Some(20), ..TrainConfig::default() });
     let history = &compressor.meta.history;
     let (first, last) = (&history[0], &history[history.len() - 1]);
     assert!(last.recall_10 > first.recall_10 + 0.01, "{history:?}");
@@ -94,8 +94,15 @@ fn recall(corpus: &Corpus<'_>, compressor: &Compressor, dims: usize, metric: &st
 fn nested_dimensions_rank_by_themselves() {
     let embeddings = sample(0);
     let cpu = Cpu::new();
-    let config =
-        TrainConfig { dim_out: 64, k: 10, hidden: 64, tau: Tau::Auto, epochs: 10, batch_size: 256, ..TrainConfig::default() };
+    let config = TrainConfig {
+        dim_out: 64,
+        k: 10,
+        hidden: 64,
+        tau: Tau::Auto,
+        epochs: Some(10),
+        batch_size: 256,
+        ..TrainConfig::default()
+    };
     let split = Split::new(embeddings.rows, SPLIT_SEED);
     let corpus = Corpus::new(&cpu, &embeddings, split, config.metric, config.k, config.dim_out).unwrap();
     let first_8 = |nested: Vec<usize>| {
@@ -168,7 +175,7 @@ fn a_rate_that_is_too_high_is_an_error() {
 fn a_gpu_trains_as_the_cpu_does(gpu: &dyn Backend) {
     let embeddings = sample(600);
     // Small batches, so that there are enough steps for a difference to grow.
-    let config = TrainConfig { dim_out: 16, k: 10, epochs: 2, batch_size: 64, lambda_hard: 0.5, ..TrainConfig::default() };
+    let config = TrainConfig { dim_out: 16, k: 10, epochs: Some(2), batch_size: 64, lambda_hard: 0.5, ..TrainConfig::default() };
     let [cpu, gpu] = [&Cpu::new() as &dyn Backend, gpu].map(|backend| fitted(backend, &embeddings, &config).meta);
     assert_ne!(cpu.device, gpu.device);
     assert_eq!(cpu.history.len(), gpu.history.len());
