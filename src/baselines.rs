@@ -69,6 +69,11 @@ impl Spectra {
         Basis::new(self.uncentred.as_ref().unwrap_or(&self.centred), mean_square)
     }
 
+    /// Dimensions of a map, at most.
+    pub fn axes(&self) -> usize {
+        self.centred.energies.len()
+    }
+
     /// Mean of the rows.
     pub fn mean(&self) -> &[f32] {
         &self.centred.mean

@@ -61,10 +61,7 @@ impl<'a> Corpus<'a> {
         let judge = Judge::new(backend, teacher, &known, dim, (first..first + count).collect(), k)?;
         let spectra = Spectra::new(backend, teacher, &known[..split.train.len() * dim], dim, max_dim_out)?;
         let mut corpus = Self { backend, info: embeddings.into(), split, frame, known, judge, spectra, reduced: None, k };
-        if let Some(basis) = corpus.spectra.basis(f64::from(corpus.mean_square())) {
-            let coordinates = basis.coordinates(backend, &corpus.known)?;
-            corpus.reduced = Some((basis, coordinates));
-        }
+        corpus.reduce()?;
         Ok(corpus)
     }
 
@@ -108,6 +105,36 @@ impl<'a> Corpus<'a> {
             None => Ok(mean.to_vec()),
             Some((basis, _)) => basis.coordinates(self.backend, mean),
         }
+    }
+
+    /// Prepares for models of up to `max_dim_out` dimensions, where that is more than before.
+    ///
+    /// # Errors
+    /// As [`Spectra::new`].
+    pub fn widen(&mut self, max_dim_out: usize) -> Result<()> {
+        if self.spectra.axes() >= max_dim_out {
+            return Ok(());
+        }
+        self.decompose(max_dim_out)
+    }
+
+    /// Computes anew what comes from the training rows.
+    fn decompose(&mut self, max_dim_out: usize) -> Result<()> {
+        self.spectra = Spectra::new(self.backend, self.frame.metric, self.train_rows(), self.info.dim, max_dim_out)?;
+        self.reduce()
+    }
+
+    /// Takes the known rows into the basis that the spectra give.
+    fn reduce(&mut self) -> Result<()> {
+        let basis = self.spectra.basis(f64::from(self.mean_square()));
+        self.reduced = match basis {
+            Some(basis) => {
+                let coordinates = basis.coordinates(self.backend, &self.known)?;
+                Some((basis, coordinates))
+            }
+            None => None,
+        };
+        Ok(())
     }
 
     /// The training rows, in the frame.

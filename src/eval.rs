@@ -17,6 +17,24 @@ const RESAMPLES: usize = 1000;
 /// Depths at which recall is reported beside k, where they fit.
 const DEPTHS: [usize; 3] = [1, 10, 100];
 
+/// Names of the metrics of queries among `rows` rows; where those are few, recall at a larger depth is missing.
+pub fn metrics(rows: usize) -> Vec<String> {
+    let recalls = DEPTHS.into_iter().filter(|d| *d < rows).map(|d| format!("recall@{d}"));
+    recalls.chain(["recall@k", "neighbor_overlap@k", "ndcg@k"].map(str::to_owned)).collect()
+}
+
+/// Refuses to judge k neighbours of queries among too few rows, or of no queries.
+///
+/// # Errors
+/// [`Error::Data`].
+pub fn check_rows(rows: usize, queries: usize, k: usize) -> Result<()> {
+    if rows >= k + 2 && queries > 0 {
+        return Ok(());
+    }
+    Err(Error::data(format!("{rows} rows and {queries} queries are too few to judge {k} neighbours"))
+        .hint(format!("use more rows (--max-items), at least {}, or a smaller --k", 10 * (k + 2))))
+}
+
 /// Queries among the rows of a database, with the teacher's exact neighbours: judges any encoding of the same rows.
 pub struct Judge {
     queries: Vec<u32>,
@@ -32,12 +50,7 @@ impl Judge {
     /// [`Error::Data`] when there are too few rows for k neighbours or no queries; [`Error::Device`] when the device fails.
     pub fn new(backend: &dyn Backend, metric: Metric, database: &[f32], dim: usize, queries: Vec<u32>, k: usize) -> Result<Self> {
         let rows = database.len() / dim;
-        if rows < k + 2 || queries.is_empty() {
-            let what = format!("{rows} rows and {} queries are too few to judge {k} neighbours", queries.len());
-            return Err(
-                Error::data(what).hint(format!("use more rows (--max-items), at least {}, or a smaller --k", 10 * (k + 2)))
-            );
-        }
+        check_rows(rows, queries.len(), k)?;
         let depth = DEPTHS.iter().fold(k, |depth, d| depth.max(*d)).min(rows - 1);
         let teacher = neighbours(backend, metric, database, dim, &queries, depth)?;
         Ok(Self { queries, rows, k, teacher })
@@ -202,6 +215,16 @@ mod tests {
         let summary = Scores::new(&ids, &ids, 5).summary();
         assert!(summary.means.values().all(|m| *m == 1.0), "{summary:?}");
         assert_eq!(summary.means.len(), 5, "recall@100 does not fit");
+    }
+
+    #[test]
+    fn metrics_are_named() {
+        for rows in [6, 11, 121] {
+            let ids = ranking(&(1..rows as u32).collect::<Vec<_>>());
+            let mut names = metrics(rows);
+            names.sort();
+            assert_eq!(Scores::new(&ids, &ids, 5).0.into_keys().collect::<Vec<_>>(), names);
+        }
     }
 
     #[test]

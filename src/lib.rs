@@ -32,6 +32,7 @@
 //!
 //! ```text
 //! tools/*.rs                            the commands: parse, call, print          (cli: what they share)
+//! target                                the smallest d' that suffices
 //! evaluate, benchmark                   a map against the baselines on test rows; how fast it is: the records of commands
 //! peers                                 published compressors, trained to be compared with
 //! train                                 the only training loop
@@ -100,6 +101,7 @@ pub mod search;
 mod simd;
 pub mod similarity;
 pub mod spectral;
+pub mod target;
 pub mod tensor;
 pub mod train;
 

@@ -87,19 +87,25 @@ pub struct Peers<'a> {
     energies: Vec<f64>,
 }
 
+/// Refuses a teacher other than cosine, which the peers were made for.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn check_metric(teacher: Metric) -> Result<()> {
+    if teacher == Metric::Cosine {
+        return Ok(());
+    }
+    let what = format!("the published compressors of --baselines all keep cosine similarity, not {}", teacher.name());
+    Err(Error::usage(what).hint("use --baselines basic"))
+}
+
 impl<'a> Peers<'a> {
     /// Finds the neighbours and the whole spectrum of the training rows.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the teacher is not cosine, which the peers were made for; [`Error::Device`](crate::Error::Device) when the device fails or memory does not suffice.
+    /// As [`check_metric`]; [`Error::Device`](crate::Error::Device) when the device fails or memory does not suffice.
     pub fn new(corpus: &'a Corpus<'a>) -> Result<Self> {
-        if corpus.frame.metric != Metric::Cosine {
-            let what = format!(
-                "the published compressors of --baselines all keep cosine similarity, not {}",
-                corpus.frame.metric.name()
-            );
-            return Err(Error::usage(what).hint("use --baselines basic"));
-        }
+        check_metric(corpus.frame.metric)?;
         let (backend, dim, rows) = (corpus.backend, corpus.info.dim, corpus.train_rows());
         let count = rows.len() / dim;
         let energies = energies(backend, rows, dim)?;

@@ -58,6 +58,14 @@ pub type OnProgress<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
 /// [`Error::Usage`] when the configuration does not fit the data; [`Error::Data`] when training diverges; [`Error::Device`] when
 /// the device fails.
 pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgress<'_>) -> Result<Compressor> {
+    Ok(train_scored(corpus, config, progress)?.0)
+}
+
+/// [`train`], and the validation of the epoch that it returns, by query.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_scored(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgress<'_>) -> Result<(Compressor, Scores)> {
     config.validate_for(corpus.info.dim)?;
     assert_eq!((config.metric, config.k), (corpus.frame.metric, corpus.k), "train: the corpus was prepared for others");
     check_negatives(config, corpus.split.train.len())?;
@@ -65,8 +73,8 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     if corpus.judge.rows() < 12 {
         return Err(Error::data(format!("{} rows are too few to train on", corpus.info.rows)).hint("use at least 20 rows"));
     }
-    let (initial, init, scores) = initial(corpus, config)?;
-    let start = epoch(0, None, &scores);
+    let (initial, init, mut best_scores) = initial(corpus, config)?;
+    let start = epoch(0, None, &best_scores);
     let mut history = vec![start.clone()];
     let prefixes = prefixes(corpus, config, &initial)?;
     let mut first = corpus.to_inputs(&initial)?;
@@ -94,6 +102,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
         let better = epoch.quality() > best_epoch.quality();
         if better {
             best = Some(map);
+            best_scores = scores;
             best_epoch = epoch.clone();
         }
         progress(&Progress::Epoch { epoch: &epoch, best: better })?;
@@ -103,7 +112,7 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
     let map = corpus.frame.fold(map);
     let temperature = f64::from(prefixes[0].terms[0].teacher) / corpus.frame.similarity_scale();
     let meta = meta(corpus, config, &map, init, temperature, best_epoch.epoch, history);
-    Ok(Compressor { map, meta })
+    Ok((Compressor { map, meta }, best_scores))
 }
 
 /// Refuses more positives and negatives than an anchor has candidates.

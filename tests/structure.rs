@@ -78,6 +78,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
     ("evaluate", &["baselines", "corpus", "data", "error", "eval", "metric", "model", "peers", "random"]),
     ("benchmark", &["backend", "data", "encoder", "error", "metric", "model", "ops", "roofline", "search"]),
+    ("target", &["error", "eval"]),
     ("cli", &["backend", "config", "data", "error", "model", "train"]),
 ];
 

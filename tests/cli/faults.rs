@@ -45,6 +45,9 @@ fn bad_data_is_named() {
         folder.fails(command, 3, &["expects 16 dimensions", "has 8", "narrow.npy"]);
     }
     folder.fails("eval --input x.npy --k 299", 3, &["too few", "smaller --k"]);
+    let sweep = "sweep --input x.npy --database test --model m.npz --target";
+    folder.fails(&format!("{sweep} recall@1>=0.1 --k 50"), 3, &["30 rows and 30 queries are too few", "smaller --k"]);
+    folder.fails(&format!("{sweep} recall@100>=0.1 --k 5"), 3, &["30 rows", "too few for recall@100", "--max-items"]);
 }
 
 #[test]
@@ -62,6 +65,7 @@ fn missing_and_unwritable_files_are_named() {
         ("train --input x.npy --dim-out 4 --metrics-file none/metrics.jsonl", "none/metrics.jsonl"),
         ("sweep --input x.npy --dim-outs 4 --output none/sweep.jsonl", "none/sweep.jsonl"),
         ("sweep --input x.npy --dim-outs 4 --output none/sweep.json --output-format json", "none/sweep.json"),
+        ("sweep --input x.npy --dim-outs 4 --target recall@1>=0.1 --model none/model.npz", "none/model.npz"),
         ("compress --input x.npy --output none/z.npy", "none/z.npy"),
         ("compress --input x.npy --output folder.npz", "folder.npz"),
     ] {

@@ -5,6 +5,7 @@ mod eval;
 mod faults;
 mod nested;
 mod sweep;
+mod target;
 mod train;
 mod usage;
 
@@ -43,6 +44,13 @@ struct Run {
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "exit code {:?}\nstdout: {}\nstderr: {}", self.code, self.stdout, self.stderr)
+    }
+}
+
+impl Run {
+    /// The records on stdout.
+    fn json_lines(&self) -> Vec<Value> {
+        self.stdout.lines().map(json).collect()
     }
 }
 

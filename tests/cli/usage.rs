@@ -29,7 +29,7 @@ fn commands_share_their_flags() {
     }
     let sweep = flags("sweep");
     let missing: Vec<_> = train.iter().filter(|flag| !sweep.contains(flag)).collect();
-    let own = ["--nested <M,M,..>", "--model <FILE>", "--metrics-file <FILE.jsonl>", "--list-devices"];
+    let own = ["--nested <M,M,..>", "--metrics-file <FILE.jsonl>", "--list-devices"];
     assert_eq!(missing, own, "training flags of sweep");
     let source: Vec<_> = train.iter().filter(|flag| flag.starts_with("--hf") || flag.starts_with("--input")).collect();
     for command in ["eval", "compress", "benchmark"] {
@@ -99,6 +99,13 @@ fn flags_that_cannot_work_are_named() {
         ("sweep --input x.npy --dim-outs 4,16", "must be below the data's 16"),
         ("sweep --input x.npy --dim-outs 4,0", "must be at least 1"),
         ("sweep --input x.npy --dim-outs 4,many", "--dim-outs"),
+        ("sweep --input x.npy --dim-outs 4 --target recall@10", "quotation marks, with one of recall@1, recall@10"),
+        ("sweep --input x.npy --dim-outs 4 --target recall@9>=0.5", "--target"),
+        ("sweep --input x.npy --dim-outs 4,16 --target recall@1>=0.5", "must be below the data's 16"),
+        ("sweep --input x.npy --dim-outs 4 --model m.npz", "--target"),
+        ("sweep --input x.npy --target recall@1>=0.5 --model x.npy", "replace an input"),
+        ("sweep --input x.npy --target recall@1>=0.5 --model m.npz --output m.npz", "name the same file"),
+        ("sweep --input x.npy --dim-outs 4 --metric l2 --baselines all", "use --baselines basic"),
         ("sweep --input x.npy --output-format csv", "--output-format"),
         ("eval --input x.npy --k 0", "--k"),
         ("eval --input x.npy --database val", "--database"),
