@@ -20,11 +20,12 @@ pub struct Corpus<'a> {
     pub backend: &'a dyn Backend,
     /// What the rows are.
     pub info: DataInfo,
-    /// Which rows are for what.
+    /// Which rows are for what; those for training may be fewer than at first, see [`train_on`](Self::train_on).
     pub split: Split,
     /// What is done to rows before the teacher compares them.
     pub frame: Frame,
-    /// Training rows, then validation rows, in the frame `[n, dim]`; of unit length where the teacher is cosine.
+    /// What validation searches: the training rows that the corpus was made with, then validation rows, in the frame `[n, dim]`; of
+    /// unit length where the teacher is cosine.
     pub known: Vec<f32>,
     /// Validation queries against all known rows.
     pub judge: Judge,
@@ -116,6 +117,16 @@ impl<'a> Corpus<'a> {
             return Ok(());
         }
         self.decompose(max_dim_out)
+    }
+
+    /// Trains on `train` from now on, which are the first of the training rows that the corpus was made with. What queries are searched
+    /// among stays as it is, so that models of more and of fewer rows can be compared; so does the frame, which is a choice of units.
+    ///
+    /// # Errors
+    /// As [`Spectra::new`].
+    pub fn train_on(&mut self, train: &[u32]) -> Result<()> {
+        self.split.train = train.to_vec();
+        self.decompose(self.spectra.axes())
     }
 
     /// Computes anew what comes from the training rows.

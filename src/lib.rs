@@ -32,7 +32,7 @@
 //!
 //! ```text
 //! tools/*.rs                            the commands: parse, call, print          (cli: what they share)
-//! target                                the smallest d' that suffices
+//! curve, target                         quality by the number of training rows; the smallest d' that suffices
 //! evaluate, benchmark                   a map against the baselines on test rows; how fast it is: the records of commands
 //! peers                                 published compressors, trained to be compared with
 //! train                                 the only training loop
@@ -78,6 +78,7 @@ pub mod cli;
 pub mod compress;
 pub mod config;
 pub mod corpus;
+pub mod curve;
 pub mod data;
 pub mod encoder;
 pub mod error;

@@ -79,6 +79,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("evaluate", &["baselines", "corpus", "data", "error", "eval", "metric", "model", "peers", "random"]),
     ("benchmark", &["backend", "data", "encoder", "error", "metric", "model", "ops", "roofline", "search"]),
     ("target", &["error", "eval"]),
+    ("curve", &["config", "data", "error", "evaluate"]),
     ("cli", &["backend", "config", "data", "error", "model", "train"]),
 ];
 

@@ -1,4 +1,4 @@
-//! Trains and evaluates models of several output dimensions, or finds the dimension that suffices.
+//! Trains and evaluates models of several output dimensions, or of several numbers of training rows; finds the dimension that suffices.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use embedding_compressor::cli::progress::Reporter;
 use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, JsonLines};
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
+use embedding_compressor::curve::{self, Counts};
 use embedding_compressor::data::{AtomicFile, Embeddings, Split};
 use embedding_compressor::eval::{Scores, Summary, check_rows};
 use embedding_compressor::evaluate::{Baselines, Database, Evaluator, Metrics, Record, RecordMeta};
@@ -33,12 +34,16 @@ struct Args {
     dim_outs: Vec<usize>,
 
     /// Find the smallest d' whose validation reaches this, as in "recall@10>=0.9", train no more than that takes, and evaluate it alone
-    #[arg(long, value_name = "TARGET")]
+    #[arg(long, value_name = "TARGET", conflicts_with = "rows")]
     target: Option<Target>,
 
     /// File to write the model to that meets --target
     #[arg(long, value_name = "FILE", requires = "target")]
     model: Option<PathBuf>,
+
+    /// Numbers of training rows to train each d' with, to compare on the same queries and the same rows to search; without --max-items, as many rows are read as that takes, and 5000 at least
+    #[arg(long, value_name = "N,N,..", value_delimiter = ',')]
+    rows: Vec<usize>,
 
     #[command(flatten)]
     data: DataArgs,
@@ -148,6 +153,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
+    let counts = if args.rows.is_empty() { None } else { Some(Counts::new(args.rows.clone())?) };
     let named = if args.dim_outs.is_empty() && args.target.is_none() { &DIM_OUTS[..] } else { &args.dim_outs };
     named.iter().try_for_each(|&dim_out| config(args, dim_out).validate())?;
     args.config.validate()?;
@@ -155,9 +161,12 @@ fn run(args: &Args) -> Result<()> {
         peers::check_metric(args.config.metric)?;
     }
     let output = places(args)?;
-    let embeddings = args.data.read(cli::MAX_ITEMS)?;
+    let embeddings = args.data.read(counts.as_ref().map_or(0, Counts::rows_needed).max(cli::MAX_ITEMS))?;
     named.iter().try_for_each(|&dim_out| config(args, dim_out).validate_for(embeddings.dim))?;
-    let split = Split::new(embeddings.rows, SPLIT_SEED);
+    let split = match &counts {
+        Some(counts) => counts.split(embeddings.rows)?,
+        None => Split::new(embeddings.rows, SPLIT_SEED),
+    };
     let candidates = target::candidates(named, embeddings.dim)?;
     let largest = candidates[candidates.len() - 1];
     let widest = if args.target.is_some() { largest.min(FIRST_AXES) } else { largest };
@@ -165,9 +174,10 @@ fn run(args: &Args) -> Result<()> {
     let TrainConfig { metric, k, .. } = args.config;
     let mut corpus = Corpus::new(&*backend, &embeddings, split, metric, k, widest)?;
     let mut sweep = Sweep { args, embeddings: &embeddings, output };
-    match &args.target {
-        Some(target) => sweep.reach(&mut corpus, &candidates, target)?,
-        None => sweep.each(&corpus, named)?,
+    match (&args.target, &counts) {
+        (Some(target), _) => sweep.reach(&mut corpus, &candidates, target)?,
+        (None, Some(counts)) => sweep.learn(&mut corpus, named, counts)?,
+        (None, None) => drop(sweep.each(&corpus, named)?),
     }
     sweep.output.finish()
 }
@@ -214,12 +224,26 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     /// Trains and evaluates a model for each d'.
-    fn each(&mut self, corpus: &Corpus<'_>, dims: &[usize]) -> Result<()> {
+    fn each(&mut self, corpus: &Corpus<'_>, dims: &[usize]) -> Result<Vec<Record>> {
         let judges = self.judges(corpus)?;
+        let mut records = Vec::new();
         for &dim_out in dims {
             let (compressor, _) = self.train(corpus, dim_out)?;
-            self.evaluate(&judges, &compressor, None)?;
+            records.push(self.evaluate(&judges, &compressor, None)?);
         }
+        Ok(records)
+    }
+
+    /// Does that for each number of training rows.
+    fn learn(&mut self, corpus: &mut Corpus<'_>, dims: &[usize], counts: &Counts) -> Result<()> {
+        let train = corpus.split.train.clone();
+        let mut points = Vec::new();
+        for &count in counts.get() {
+            eprintln!("rows    {count} of {} for training", train.len());
+            corpus.train_on(&train[..count])?;
+            points.extend(self.each(corpus, dims)?.into_iter().map(|record| (count, record)));
+        }
+        eprint!("{}", curve::table(&points));
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! The commands as users run them: what they print, what they write, and how they fail.
 
 mod compress;
+mod curve;
 mod eval;
 mod faults;
 mod nested;
