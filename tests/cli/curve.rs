@@ -5,7 +5,7 @@ use embedding_compressor::data::Split;
 
 use super::*;
 
-const SWEEP: &str = "sweep --input x.npy --dim-outs 8,2 --k 5 --batch-size 64 --seed 7";
+const SWEEP: &str = "sweep --input x.npy --dim-outs 8,2 --k 5 --batch-size 64 --epochs 20 --hidden 0 --seed 7";
 
 #[test]
 fn models_of_fewer_rows_are_compared_on_the_same_queries_and_database() {
@@ -44,7 +44,7 @@ fn rows_beyond_the_number_teach_nothing() {
     for row in &Split::new(ROWS, SPLIT_SEED).train[60..] {
         values[*row as usize * DIM..][..DIM].copy_from_slice(&rows::cloud(1, DIM, 100 + u64::from(*row)));
     }
-    let command = format!("{SWEEP} --rows 60,240 --init random --epochs 3");
+    let command = format!("{SWEEP} --rows 60,240 --init random");
     let losses = |line: &Value| -> Vec<Value> {
         line["meta"]["history"].as_array().unwrap().iter().map(|epoch| epoch["loss"].clone()).collect()
     };

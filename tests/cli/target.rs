@@ -5,7 +5,7 @@ use embedding_compressor::data::Split;
 
 use super::*;
 
-const SWEEP: &str = "sweep --input w.npy --k 5 --batch-size 64 --epochs 3 --seed 7";
+const SWEEP: &str = "sweep --input w.npy --k 5 --batch-size 64 --epochs 3 --hidden 0 --seed 7";
 const WIDTH: usize = 40;
 
 /// With 300 x 40 embeddings in `w.npy`.
