@@ -100,7 +100,7 @@ impl Default for TrainConfig {
             dim_out: 64,
             nested: Vec::new(),
             hidden: 1024,
-            dropout: 0.1,
+            dropout: 0.0,
             noise: 0.8,
             metric: Metric::Cosine,
             k: 50,
