@@ -103,7 +103,7 @@ impl<'a> Peers<'a> {
     /// Finds the neighbours and the whole spectrum of the training rows.
     ///
     /// # Errors
-    /// As [`check_metric`]; [`Error::Device`](crate::Error::Device) when the device fails or memory does not suffice.
+    /// As [`check_metric`]; [`Error::Device`] when the device fails or memory does not suffice.
     pub fn new(corpus: &'a Corpus<'a>) -> Result<Self> {
         check_metric(corpus.frame.metric)?;
         let (backend, dim, rows) = (corpus.backend, corpus.info.dim, corpus.train_rows());
@@ -124,7 +124,7 @@ impl<'a> Peers<'a> {
     /// Trains every peer, and reports each in a line when it is done.
     ///
     /// # Errors
-    /// [`Error::Device`](crate::Error::Device) when the device fails or memory does not suffice.
+    /// [`Error::Device`] when the device fails or memory does not suffice.
     pub fn train_all(&self, dim_out: usize, seed: u64, report: &mut dyn FnMut(&str)) -> Result<Vec<Peer>> {
         let trained = Preset::ALL.into_iter().map(|preset| {
             let started = Instant::now();
