@@ -14,6 +14,9 @@ use crate::model::{DataInfo, Map};
 /// Validation queries, at most: enough for a standard error of recall@k below 0.005.
 const MAX_QUERIES: usize = 2000;
 
+/// Maps to d' dimensions are trained in a basis of at least so many times d' axes.
+const AXES_PER_DIMENSION: usize = 4;
+
 /// A data set with its split, the validation queries' neighbours, and the spectra of the training rows.
 pub struct Corpus<'a> {
     /// Where everything is computed.
@@ -66,9 +69,15 @@ impl<'a> Corpus<'a> {
         Ok(corpus)
     }
 
-    /// What networks take for the known rows, `[n, inputs_dim]`, and its width: the rows, or their coordinates.
-    pub fn inputs(&self) -> (&[f32], usize) {
-        match &self.reduced {
+    /// The basis for maps to so many dimensions: what it leaves out must not matter to them.
+    fn reduction(&self, dim_out: usize) -> Option<&(Basis, Vec<f32>)> {
+        self.reduced.as_ref().filter(|(basis, _)| AXES_PER_DIMENSION * dim_out <= basis.rank())
+    }
+
+    /// What networks with so many outputs take for the known rows, `[n, inputs_dim]`, and its width: the rows, or their
+    /// coordinates.
+    pub fn inputs(&self, dim_out: usize) -> (&[f32], usize) {
+        match self.reduction(dim_out) {
             None => (&self.known, self.info.dim),
             Some((basis, coordinates)) => (coordinates, basis.rank()),
         }
@@ -79,7 +88,7 @@ impl<'a> Corpus<'a> {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn to_inputs(&self, map: &Map) -> Result<Map> {
-        match &self.reduced {
+        match self.reduction(map.dim_out) {
             None => Ok(map.clone()),
             Some((basis, _)) => basis.reduce(self.backend, map),
         }
@@ -90,7 +99,7 @@ impl<'a> Corpus<'a> {
     /// # Errors
     /// As [`to_inputs`](Self::to_inputs).
     pub fn to_rows(&self, map: Map) -> Result<Map> {
-        match &self.reduced {
+        match self.reduction(map.dim_out) {
             None => Ok(map),
             Some((basis, _)) => basis.expand(self.backend, &map, self.frame.metric.normalizes()),
         }
@@ -100,9 +109,9 @@ impl<'a> Corpus<'a> {
     ///
     /// # Errors
     /// As [`to_inputs`](Self::to_inputs).
-    pub fn inputs_mean(&self) -> Result<Vec<f32>> {
+    pub fn inputs_mean(&self, dim_out: usize) -> Result<Vec<f32>> {
         let mean = self.spectra.mean();
-        match &self.reduced {
+        match self.reduction(dim_out) {
             None => Ok(mean.to_vec()),
             Some((basis, _)) => basis.coordinates(self.backend, mean),
         }

@@ -97,7 +97,7 @@ pub fn train_scored(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut On
         let loss = run.epoch(&mut batches, done..done + steps, all_steps, progress)?;
         let map = run.map()?;
         encoder.replace(&map)?;
-        let scores = validate(corpus, config, &map, &encoder.encode(corpus.inputs().0)?.values)?;
+        let scores = validate(corpus, config, &map, &encoder.encode(corpus.inputs(config.dim_out).0)?.values)?;
         let epoch = epoch(number, Some(loss), &scores);
         let better = epoch.quality() > best_epoch.quality();
         if better {
@@ -147,7 +147,7 @@ fn validate(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map, encoded: &[f32
 /// A hidden layer that adds nothing yet: C = 0, and A random, of such a size that its units see the rows about their mean with
 /// a standard deviation of [`HIDDEN_SPREAD`].
 fn hidden_start(corpus: &Corpus<'_>, config: &TrainConfig) -> Result<Hidden> {
-    let mean = corpus.inputs_mean()?;
+    let mean = corpus.inputs_mean(config.dim_out)?;
     let (dim, width) = (mean.len(), config.hidden);
     // What rows have left about their mean.
     let variance = (corpus.mean_square() - mean.iter().map(|m| m * m).sum::<f32>()).max(1e-6);

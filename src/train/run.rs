@@ -42,7 +42,7 @@ impl<'a> Run<'a> {
         };
         let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, prefixes);
         let mut program = corpus.backend.compile(plan)?;
-        let (inputs, inputs_dim) = corpus.inputs();
+        let (inputs, inputs_dim) = corpus.inputs(config.dim_out);
         let inputs = &inputs[..corpus.split.train.len() * inputs_dim];
         program.write(objective.rows, corpus.train_rows())?;
         if objective.inputs != objective.rows {

@@ -66,7 +66,7 @@ fn training_beats_its_spectral_start() {
 fn the_best_epoch_is_what_is_kept() {
     let embeddings = Embeddings::from_values(300, 16, cloud(300, 16, 1), "a cloud").unwrap();
     for nested in [vec![], vec![2, 3, 4]] {
-        let config = TrainConfig { k: 10, nested, ..small_config() };
+        let config = TrainConfig { k: 10, nested, hidden: 0, ..small_config() };
         let cpu = Cpu::new();
         let corpus =
             Corpus::new(&cpu, &embeddings, Split::new(300, SPLIT_SEED), config.metric, config.k, config.dim_out).unwrap();
