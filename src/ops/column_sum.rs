@@ -52,13 +52,15 @@ impl Op for ColumnSum {
     fn native(p: &Params, io: Io<'_, f32>) {
         let ([x], [sum]) = io.take();
         let cols = p.cols as usize;
-        // Chunks of rows are summed apart and then together, which also keeps rounding errors small.
+        // Chunks of rows are summed apart and then together, in order: the sum does not depend on the number of threads, and
+        // rounding errors stay small.
         let add = |mut a: Vec<f32>, b: &[f32]| {
             a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
             a
         };
         let chunk = |rows: &[f32]| rows.chunks(cols).fold(vec![0.0; cols], add);
-        let total = x.real().par_chunks(256 * cols).map(chunk).reduce(|| vec![0.0; cols], |a, b| add(a, &b));
+        let sums: Vec<Vec<f32>> = x.real().par_chunks(256 * cols).map(chunk).collect();
+        let total = sums.iter().fold(vec![0.0; cols], |total, sum| add(total, sum));
         let sum = &mut sum.real()[(p.step * p.record_stride) as usize..][..cols];
         for (sum, total) in sum.iter_mut().zip(total) {
             *sum = p.scale * total + if p.accumulate != 0 { *sum } else { 0.0 };
