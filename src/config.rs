@@ -77,10 +77,11 @@ pub struct TrainConfig {
     /// Weight of the hard-negative margin; 0 leaves it out
     #[arg(long, default_value_t = Self::default().lambda_hard, value_name = "WEIGHT")]
     pub lambda_hard: f64,
-    /// Hard negatives come from the teacher's top L
-    #[arg(long, default_value_t = Self::default().hard_neg_l, value_name = "L")]
-    pub hard_neg_l: usize,
-    /// Hard negatives for each anchor: those that the student ranks highest
+    /// Rows of the student's ranking that are looked at for hard negatives, which are those that are none of the teacher's top k
+    /// [default: as many as it takes]
+    #[arg(long, value_name = "L")]
+    pub hard_neg_l: Option<usize>,
+    /// Hard negatives for each anchor, at most: those that the student ranks highest
     #[arg(long, default_value_t = Self::default().hard_neg_per_anchor, value_name = "N")]
     pub hard_neg_per_anchor: usize,
     /// Rows of recent batches that join the candidates of an anchor, encoded anew; without effect where every training row is a candidate already
@@ -111,9 +112,9 @@ impl Default for TrainConfig {
             student_tau: StudentTau::Learnt,
             lambda_list: 1.0,
             lambda_wide: 0.0,
-            lambda_hard: 0.0,
-            hard_neg_l: 200,
-            hard_neg_per_anchor: 1,
+            lambda_hard: 10.0,
+            hard_neg_l: None,
+            hard_neg_per_anchor: 64,
             listwise_queue_size: 0,
             seed: 42,
             init: Init::Spectral,
@@ -123,8 +124,8 @@ impl Default for TrainConfig {
 
 /// Most neighbours that selection on the device supports.
 pub const MAX_K: usize = top_k::MAX_K as usize;
-/// Longest pool of hard negatives, positives included.
-pub const MAX_POOL: usize = if hard_negative::MAX_POOL < top_k::MAX_K { hard_negative::MAX_POOL as usize } else { MAX_K };
+/// Deepest place in the student's ranking that hard negatives are taken from.
+pub const MAX_HARD_NEG_L: usize = hard_negative::MAX_RANKING as usize;
 /// Most hard negatives of an anchor.
 pub const MAX_NEGATIVES: usize = hard_negative::MAX_NEGATIVES as usize;
 
@@ -165,14 +166,14 @@ impl TrainConfig {
         let weights = self.lambda_list + self.lambda_wide + self.lambda_hard;
         require(weights > 0.0, "--lambda-list", "--lambda-wide and --lambda-hard are all 0: nothing to train")?;
         if self.lambda_hard > 0.0 {
-            let (length, negatives) = (self.hard_neg_l, self.hard_neg_per_anchor);
+            let negatives = self.hard_neg_per_anchor;
             require(
                 (1..=MAX_NEGATIVES).contains(&negatives),
                 "--hard-neg-per-anchor",
                 format!("must be from 1 to {MAX_NEGATIVES}"),
             )?;
-            let rule = format!("must be at least --k + --hard-neg-per-anchor = {} and at most {MAX_POOL}", self.k + negatives);
-            require((self.k + negatives..=MAX_POOL).contains(&length), "--hard-neg-l", rule)?;
+            let length = self.hard_neg_l.unwrap_or(1);
+            require((1..=MAX_HARD_NEG_L).contains(&length), "--hard-neg-l", format!("must be from 1 to {MAX_HARD_NEG_L}"))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What a training step computes: recorded once on a plan, for every backend.
 
-use crate::config::{StudentTau, TrainConfig};
+use crate::config::{MAX_HARD_NEG_L, StudentTau, TrainConfig};
 use crate::model::Map;
 use crate::network::{Dropout, Encoded, Network};
 use crate::noise::PARTS;
@@ -108,8 +108,8 @@ struct Scores {
     teacher: Tensor,
     student: Tensor,
     gradient: Tensor,
-    /// The head of the teacher's ranking, where there are hard negatives.
-    pool: Option<Tensor>,
+    /// The teacher's neighbours, where there are hard negatives.
+    positives: Option<Tensor>,
 }
 
 impl Objective {
@@ -208,22 +208,28 @@ impl Objective {
             similarities(plan, config.metric, anchors, candidates, teacher);
             teacher
         };
-        let pool = (config.lambda_hard > 0.0).then(|| {
-            let (positives, per_anchor) = (positives(shape, config), config.hard_neg_per_anchor as u32);
-            let length = share(shape, config.hard_neg_l).clamp(positives + per_anchor, shape.candidates - 1);
-            let pool = plan.scratch_indices("pool", [shape.batch, length]);
-            let pool_scores = plan.scratch("pool scores", [shape.batch, length]);
-            let columns = top_k::Columns::List(self.candidates);
-            let search = top_k::Config { columns, excluded: Some(self.anchors), carry_from: u32::MAX };
-            top_k::top_k(plan, teacher, pool_scores, pool, search);
-            pool
-        });
+        let positives = (config.lambda_hard > 0.0).then(|| self.ranking(plan, teacher, share(shape, config.k)));
         Scores {
             teacher,
             student: plan.scratch("student scores", scores),
             gradient: plan.scratch("score gradient", scores),
-            pool,
+            positives,
         }
+    }
+
+    /// The columns with the best `count` scores of each anchor, itself not among them.
+    fn ranking(&self, plan: &mut Plan, scores: Tensor, count: u32) -> Tensor {
+        let shape = [scores.rows(), count];
+        let (best_scores, best) = (plan.scratch("best scores", shape), plan.scratch_indices("best columns", shape));
+        let columns = top_k::Columns::List(self.candidates);
+        top_k::top_k(
+            plan,
+            scores,
+            best_scores,
+            best,
+            top_k::Config { columns, excluded: Some(self.anchors), carry_from: u32::MAX },
+        );
+        best
     }
 
     /// The losses of a prefix, whose sum over its terms is returned, `[batch, 1]`, and the updates of its temperatures.
@@ -236,7 +242,7 @@ impl Objective {
         betas: &[Tensor],
         scores: &Scores,
     ) -> Tensor {
-        let Scores { teacher, student, gradient, pool } = *scores;
+        let Scores { teacher, student, gradient, positives } = *scores;
         let sum = plan.scratch("loss", [shape.batch, 1]);
         for (index, (term, &beta)) in prefix.terms.iter().zip(betas).enumerate() {
             let temperature_gradient = plan.scratch("temperature gradient", [shape.batch, 1]);
@@ -246,11 +252,15 @@ impl Objective {
             let weight = prefix.weight * term.weight / shape.batch as f32;
             let list = listwise_kl::Config { teacher_inverse_temperature, weight, write };
             listwise_kl(plan, teacher, student, beta, self.anchors, self.candidates, loss, list);
-            if let (0, Some(pool)) = (index, pool) {
-                let (positives, negatives) = (positives(shape, config), config.hard_neg_per_anchor as u32);
+            if let (0, Some(positives)) = (index, positives) {
+                let negatives = config.hard_neg_per_anchor as u32;
+                // Whichever the positives are, so many places hold all negatives that are needed.
+                let enough = (positives.cols() + negatives).min(shape.candidates).min(MAX_HARD_NEG_L as u32);
+                let length = config.hard_neg_l.map_or(enough, |l| share(shape, l).min(enough));
+                let ranking = self.ranking(plan, student, length);
                 let weight = prefix.weight * config.lambda_hard as f32 / shape.batch as f32;
-                let hard = hard_negative::Config { positives, negatives, teacher_inverse_temperature, weight };
-                hard_negative(plan, teacher, student, pool, beta, loss, hard);
+                let hard = hard_negative::Config { positives, ranking, negatives, teacher_inverse_temperature, weight };
+                hard_negative(plan, teacher, student, beta, loss, hard);
             }
             if config.student_tau == StudentTau::Learnt {
                 let temperature = Parameter::new(plan, beta);
@@ -268,13 +278,10 @@ impl Objective {
     }
 }
 
-/// How many of the teacher's neighbours a sample of the training rows holds, of so many among all.
+/// How many of an anchor's first `count` rows a sample of the training rows holds, and one at least.
 fn share(shape: &Shape, count: usize) -> u32 {
-    (count as f64 * f64::from(shape.candidates) / f64::from(shape.rows)).round() as u32
-}
-
-fn positives(shape: &Shape, config: &TrainConfig) -> u32 {
-    share(shape, config.k).max(1)
+    let share = count as f64 * f64::from(shape.candidates) / f64::from(shape.rows);
+    (share.round() as u32).clamp(1, shape.candidates)
 }
 
 fn gathered(plan: &mut Plan, source: Tensor, table: Tensor) -> Tensor {

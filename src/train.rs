@@ -68,7 +68,6 @@ pub fn train(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgres
 pub fn train_scored(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut OnProgress<'_>) -> Result<(Compressor, Scores)> {
     config.validate_for(corpus.info.dim)?;
     assert_eq!((config.metric, config.k), (corpus.frame.metric, corpus.k), "train: the corpus was prepared for others");
-    check_negatives(config, corpus.split.train.len())?;
     // Validation looks ten neighbours deep.
     if corpus.judge.rows() < 12 {
         return Err(Error::data(format!("{} rows are too few to train on", corpus.info.rows)).hint("use at least 20 rows"));
@@ -113,15 +112,6 @@ pub fn train_scored(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut On
     let temperature = f64::from(prefixes[0].terms[0].teacher) / corpus.frame.similarity_scale();
     let meta = meta(corpus, config, &map, init, temperature, best_epoch.epoch, history);
     Ok((Compressor { map, meta }, best_scores))
-}
-
-/// Refuses more positives and negatives than an anchor has candidates.
-fn check_negatives(config: &TrainConfig, rows: usize) -> Result<()> {
-    if config.lambda_hard == 0.0 || config.k + config.hard_neg_per_anchor < rows {
-        return Ok(());
-    }
-    let what = format!("{rows} training rows are too few for --k {} and hard negatives beyond them", config.k);
-    Err(Error::data(what).hint("use more rows (--max-items), a smaller --k, or --lambda-hard 0"))
 }
 
 /// The map to start from, in words, and its validation.

@@ -50,7 +50,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                         dropout: 0.2,
                         noise,
                         lambda_hard,
-                        hard_neg_l: 8,
+                        hard_neg_l: Some(8),
                         hard_neg_per_anchor: 2,
                         ..TrainConfig::default()
                     };

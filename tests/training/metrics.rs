@@ -240,7 +240,7 @@ fn training_helps() {
 fn a_gpu_trains_as_the_cpu_does(gpu: &dyn Backend) {
     let rows = embeddings(lengthened(cloud(250, 24, 1), 24), 24);
     for metric in METRICS {
-        let config = TrainConfig { epochs: Some(2), lambda_hard: 0.5, hard_neg_l: 40, ..config(metric) };
+        let config = TrainConfig { epochs: Some(2), lambda_hard: 0.5, hard_neg_l: Some(40), ..config(metric) };
         let [cpu, gpu] = [&Cpu::new() as &dyn Backend, gpu].map(|backend| fitted(backend, &rows, &config).meta);
         assert_eq!((cpu.history.len(), &cpu.init), (gpu.history.len(), &gpu.init));
         for (a, b) in cpu.history.iter().zip(&gpu.history) {

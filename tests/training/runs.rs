@@ -120,7 +120,7 @@ pub(crate) fn overwrite(values: &mut [f32], rows: &[u32]) {
 }
 
 fn test_rows_take_no_part() {
-    let config = TrainConfig { lambda_hard: 0.5, hard_neg_l: 20, ..small_config() };
+    let config = TrainConfig { lambda_hard: 0.5, hard_neg_l: Some(20), ..small_config() };
     let mut values = cloud(300, 16, 1);
     let before = small(values.clone(), &config);
     overwrite(&mut values, &Split::new(300, SPLIT_SEED).test);
