@@ -9,7 +9,6 @@ struct Params {
     candidate_step: u32,
     teacher_inverse_temperature: f32,
     weight: f32,
-    accumulate: u32,
 }
 var<immediate> p: Params;
 
@@ -87,15 +86,13 @@ fn distil(row: u32, local: u32) {
     let weights = max(sums.weights, vec2(1.0));
     let inverse = 1.0 / weights;
     if (local == 0u) {
-        let before = select(0.0, loss[row], p.accumulate != 0u);
-        loss[row] = before + p.weight * ((sums.own.x - sums.cross) * inverse.x - log(weights.x) + log(weights.y));
+        loss[row] = p.weight * ((sums.own.x - sums.cross) * inverse.x - log(weights.x) + log(weights.y));
         temperature_gradient[row] = p.weight * (sums.own.y * inverse.y - sums.cross * inverse.x);
     }
     for (var j = local; j < p.cols; j += THREADS) {
         let u = (vec2(teacher[base + j], student[base + j]) - sums.max) * scale;
         let probability = exp(max(u, vec2(-80.0))) * inverse;
         let masked = candidates[list + j] == anchor;
-        let derivative = select(p.weight * beta * (probability.y - probability.x), 0.0, masked);
-        gradient[base + j] = derivative + select(0.0, gradient[base + j], p.accumulate != 0u);
+        gradient[base + j] = select(p.weight * beta * (probability.y - probability.x), 0.0, masked);
     }
 }

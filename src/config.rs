@@ -71,9 +71,6 @@ pub struct TrainConfig {
     /// Weight of the listwise KL divergence
     #[arg(long, default_value_t = Self::default().lambda_list, value_name = "WEIGHT")]
     pub lambda_list: f64,
-    /// Weight of a second one at four times the temperatures, which looks at coarser structure; 0 leaves it out
-    #[arg(long, default_value_t = Self::default().lambda_wide, value_name = "WEIGHT")]
-    pub lambda_wide: f64,
     /// Weight of the hard-negative margin; 0 leaves it out
     #[arg(long, default_value_t = Self::default().lambda_hard, value_name = "WEIGHT")]
     pub lambda_hard: f64,
@@ -111,7 +108,6 @@ impl Default for TrainConfig {
             tau: Tau::Auto,
             student_tau: StudentTau::Learnt,
             lambda_list: 1.0,
-            lambda_wide: 0.0,
             lambda_hard: 10.0,
             hard_neg_l: None,
             hard_neg_per_anchor: 64,
@@ -161,10 +157,8 @@ impl TrainConfig {
         require(self.batch_size >= 1, "--batch-size", "must be at least 1")?;
         require(self.lr.is_finite() && self.lr > 0.0, "--lr", "must be positive")?;
         require(weight(self.lambda_list), "--lambda-list", "must not be negative")?;
-        require(weight(self.lambda_wide), "--lambda-wide", "must not be negative")?;
         require(weight(self.lambda_hard), "--lambda-hard", "must not be negative")?;
-        let weights = self.lambda_list + self.lambda_wide + self.lambda_hard;
-        require(weights > 0.0, "--lambda-list", "--lambda-wide and --lambda-hard are all 0: nothing to train")?;
+        require(self.lambda_list + self.lambda_hard > 0.0, "--lambda-list", "and --lambda-hard are 0: nothing to train")?;
         if self.lambda_hard > 0.0 {
             let negatives = self.hard_neg_per_anchor;
             require(

@@ -53,19 +53,17 @@ pub struct Prefix {
     pub dims: usize,
     /// Factor of its losses.
     pub weight: f32,
-    /// Its divergences, at least one. Hard negatives are compared at the temperatures of the first.
-    pub terms: Vec<Term>,
+    /// At which its scores are compared.
+    pub temperatures: Temperatures,
 }
 
-/// A listwise divergence: temperatures of the two softmaxes, each in units of its own similarities.
+/// Temperatures of the two sides, each in units of its own similarities.
 #[derive(Clone, Copy, Debug)]
-pub struct Term {
+pub struct Temperatures {
     /// Of the teacher, fixed.
     pub teacher: f32,
     /// Of the student; where the configuration has it learnt, at the start.
     pub student: f32,
-    /// Factor of the divergence.
-    pub weight: f32,
 }
 
 /// The tensors of a training plan that the host writes and reads, and its routines.
@@ -84,8 +82,8 @@ pub struct Objective {
     pub schedule: Tensor,
     /// The map.
     pub network: Network,
-    /// log(1 / student temperature) `[1, 1]` of the terms of each prefix.
-    pub log_inverse_temperatures: Vec<Vec<Tensor>>,
+    /// log(1 / student temperature) `[1, 1]` of each prefix.
+    pub log_inverse_temperatures: Vec<Tensor>,
     /// Mean loss of each step `[steps, 1]`.
     pub losses: Tensor,
     /// Dropout of an epoch.
@@ -118,10 +116,9 @@ impl Objective {
     /// says so.
     ///
     /// # Panics
-    /// If the last prefix is not the whole output, or one has no terms.
+    /// If the last prefix is not the whole output.
     pub fn record(limits: Limits, shape: &Shape, config: &TrainConfig, start: &Map, prefixes: &[Prefix]) -> (Plan, Self) {
         assert!(prefixes.last().is_some_and(|last| last.dims == start.dim_out), "the last prefix is the whole output");
-        assert!(prefixes.iter().all(|prefix| !prefix.terms.is_empty()), "every prefix has terms");
         let mut plan = Plan::new(limits);
         let lists = if shape.full() { 1 } else { shape.steps };
         let rows = plan.input("training rows", [shape.rows, shape.dim]);
@@ -143,10 +140,7 @@ impl Objective {
             candidates: plan.indices("candidates", [lists, shape.candidates]),
             schedule: plan.input("schedule", [shape.steps, 3]),
             network: Network::new(&mut plan, start),
-            log_inverse_temperatures: prefixes
-                .iter()
-                .map(|prefix| prefix.terms.iter().map(|_| plan.state("log inverse temperature", [1, 1])).collect())
-                .collect(),
+            log_inverse_temperatures: prefixes.iter().map(|_| plan.state("log inverse temperature", [1, 1])).collect(),
             losses: plan.state("losses", [shape.steps, 1]),
             dropout: Dropout { seeds: plan.indices("dropout seeds", [shape.steps, 1]), rate: config.dropout as f32 },
             table,
@@ -164,10 +158,10 @@ impl Objective {
         let anchors = self.side(plan, anchor_inputs, start);
         let candidates = self.side(plan, candidate_inputs, start);
         let scores = self.record_teacher(plan, shape, config, [anchors.rows, candidates.rows]);
-        for (prefix, betas) in prefixes.iter().zip(&self.log_inverse_temperatures).rev() {
+        for (prefix, &beta) in prefixes.iter().zip(&self.log_inverse_temperatures).rev() {
             let [a, c] = [&anchors, &candidates].map(|side| self.network.prefix(plan, side.encoded.z, prefix.dims as u32));
             similarities(plan, start.metric, a.output, c.output, scores.student);
-            let loss = self.record_loss(plan, shape, config, prefix, betas, &scores);
+            let loss = self.record_loss(plan, shape, config, prefix, beta, &scores);
             let write = if prefix.dims == start.dim_out { Write::Set } else { Write::Add };
             column_sum(plan, loss, self.losses, 1.0, write);
             let by_outputs = [a.gradient(plan, anchors.gradient), c.gradient(plan, candidates.gradient)];
@@ -232,43 +226,39 @@ impl Objective {
         best
     }
 
-    /// The losses of a prefix, whose sum over its terms is returned, `[batch, 1]`, and the updates of its temperatures.
+    /// The sum of a prefix's losses `[batch, 1]`, and the update of its temperature.
     fn record_loss(
         &self,
         plan: &mut Plan,
         shape: &Shape,
         config: &TrainConfig,
         prefix: &Prefix,
-        betas: &[Tensor],
+        beta: Tensor,
         scores: &Scores,
     ) -> Tensor {
         let Scores { teacher, student, gradient, positives } = *scores;
-        let sum = plan.scratch("loss", [shape.batch, 1]);
-        for (index, (term, &beta)) in prefix.terms.iter().zip(betas).enumerate() {
-            let temperature_gradient = plan.scratch("temperature gradient", [shape.batch, 1]);
-            let loss = ListLoss { gradient, loss: sum, temperature_gradient };
-            let teacher_inverse_temperature = 1.0 / term.teacher;
-            let write = if index == 0 { Write::Set } else { Write::Add };
-            let weight = prefix.weight * term.weight / shape.batch as f32;
-            let list = listwise_kl::Config { teacher_inverse_temperature, weight, write };
-            listwise_kl(plan, teacher, student, beta, self.anchors, self.candidates, loss, list);
-            if let (0, Some(positives)) = (index, positives) {
-                let negatives = config.hard_neg_per_anchor as u32;
-                // Whichever the positives are, so many places hold all negatives that are needed.
-                let enough = (positives.cols() + negatives).min(shape.candidates).min(MAX_HARD_NEG_L as u32);
-                let length = config.hard_neg_l.map_or(enough, |l| share(shape, l).min(enough));
-                let ranking = self.ranking(plan, student, length);
-                let weight = prefix.weight * config.lambda_hard as f32 / shape.batch as f32;
-                let hard = hard_negative::Config { positives, ranking, negatives, teacher_inverse_temperature, weight };
-                hard_negative(plan, teacher, student, beta, loss, hard);
-            }
-            if config.student_tau == StudentTau::Learnt {
-                let temperature = Parameter::new(plan, beta);
-                column_sum(plan, temperature_gradient, temperature.gradient, 1.0, Write::Set);
-                adamw(plan, self.schedule, temperature, 1.0, 0.0);
-            }
+        let [loss, temperature_gradient] = ["loss", "temperature gradient"].map(|name| plan.scratch(name, [shape.batch, 1]));
+        let outputs = ListLoss { gradient, loss, temperature_gradient };
+        let teacher_inverse_temperature = 1.0 / prefix.temperatures.teacher;
+        let weight = |lambda: f64| prefix.weight * lambda as f32 / shape.batch as f32;
+        let list = listwise_kl::Config { teacher_inverse_temperature, weight: weight(config.lambda_list) };
+        listwise_kl(plan, teacher, student, beta, self.anchors, self.candidates, outputs, list);
+        if let Some(positives) = positives {
+            let negatives = config.hard_neg_per_anchor as u32;
+            // Whichever the positives are, so many places hold all negatives that are needed.
+            let enough = (positives.cols() + negatives).min(shape.candidates).min(MAX_HARD_NEG_L as u32);
+            let length = config.hard_neg_l.map_or(enough, |l| share(shape, l).min(enough));
+            let ranking = self.ranking(plan, student, length);
+            let weight = weight(config.lambda_hard);
+            let hard = hard_negative::Config { positives, ranking, negatives, teacher_inverse_temperature, weight };
+            hard_negative(plan, teacher, student, beta, outputs, hard);
         }
-        sum
+        if config.student_tau == StudentTau::Learnt {
+            let temperature = Parameter::new(plan, beta);
+            column_sum(plan, temperature_gradient, temperature.gradient, 1.0, Write::Set);
+            adamw(plan, self.schedule, temperature, 1.0, 0.0);
+        }
+        loss
     }
 
     fn side(&self, plan: &mut Plan, rows: Tensor, start: &Map) -> Side {

@@ -109,7 +109,7 @@ pub fn train_scored(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut On
     }
     let map = best.map_or(Ok(initial), |map| corpus.to_rows(map))?;
     let map = corpus.frame.fold(map);
-    let temperature = f64::from(prefixes[0].terms[0].teacher) / corpus.frame.similarity_scale();
+    let temperature = f64::from(prefixes[0].temperatures.teacher) / corpus.frame.similarity_scale();
     let meta = meta(corpus, config, &map, init, temperature, best_epoch.epoch, history);
     Ok((Compressor { map, meta }, best_scores))
 }

@@ -224,7 +224,7 @@ fn record(plan: &mut Plan, tables: &Tables, layer: Layer) {
     };
     // Inputs that nobody writes are zeros: the student's temperature is 1 too, and every column takes part.
     let (log_inverse_temperature, all) = (plan.input("log 1", [1, 1]), plan.indices("all", [1, length]));
-    let config = listwise_kl::Config { teacher_inverse_temperature: 1.0, weight: 1.0 / batch as f32, write: Write::Set };
+    let config = listwise_kl::Config { teacher_inverse_temperature: 1.0, weight: 1.0 / batch as f32 };
     listwise_kl(plan, cosines, scores, log_inverse_temperature, tables.nobody, all, loss, config);
 
     let gradient = loss.gradient.reshaped([batch, 1, length]);

@@ -8,14 +8,12 @@ use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 use crate::model::Map;
-use crate::objective::{Prefix, Term};
+use crate::objective::{Prefix, Temperatures};
 use crate::random::sample;
 use crate::search::neighbours;
 
 /// Rows whose neighbours measure the spread of similarities.
 const SPREAD_ROWS: usize = 512;
-/// Temperatures of the second divergence, beside those of the first.
-const WIDE: f32 = 4.0;
 
 /// The prefixes of a run that starts from `map`. The teacher's temperature is as configured; a student's that is learnt starts at
 /// the same number of its own spreads.
@@ -40,7 +38,7 @@ pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> 
                 spread => teacher * spread / teacher_spread,
             },
         };
-        Ok(Prefix { dims, weight: weight(&dims) / weights, terms: terms(config, teacher, student) })
+        Ok(Prefix { dims, weight: weight(&dims) / weights, temperatures: Temperatures { teacher, student } })
     };
     config.dims().iter().map(prefix).collect()
 }
@@ -51,13 +49,6 @@ pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> 
 /// rows equal weights and these are as good (.5830, .5829; .5484, .5487); the largest loss beside a model each was .041 and .034.
 fn weight(dims: &usize) -> f32 {
     (*dims as f32).sqrt()
-}
-
-/// The divergence at the temperatures given, and the wider one where it is wanted.
-fn terms(config: &TrainConfig, teacher: f32, student: f32) -> Vec<Term> {
-    let term = |factor: f32, weight: f64| Term { teacher: factor * teacher, student: factor * student, weight: weight as f32 };
-    let wide = (config.lambda_wide > 0.0).then(|| term(WIDE, config.lambda_wide));
-    [term(1.0, config.lambda_list)].into_iter().chain(wide).collect()
 }
 
 /// Mean over rows of the standard deviation of their top-k similarities.

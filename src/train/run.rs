@@ -52,9 +52,8 @@ impl<'a> Run<'a> {
             program.run(routine, 0..1)?;
         }
         objective.network.write(&mut *program, start)?;
-        let terms = prefixes.iter().flat_map(|prefix| &prefix.terms);
-        for (tensor, term) in objective.log_inverse_temperatures.iter().flatten().zip(terms) {
-            program.write(*tensor, &[-term.student.ln()][..])?;
+        for (tensor, prefix) in objective.log_inverse_temperatures.iter().zip(prefixes) {
+            program.write(*tensor, &[-prefix.temperatures.student.ln()][..])?;
         }
         let noise = match config.noise {
             0.0 => None,

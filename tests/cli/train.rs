@@ -80,15 +80,6 @@ fn hard_negatives_add_to_the_loss() {
 }
 
 #[test]
-fn a_divergence_at_a_wider_temperature_adds_to_the_loss() {
-    let (config, [without, with]) = histories("--lambda-wide 4");
-    assert_eq!(config.lambda_wide, 4.0);
-    assert!(with[1].loss > without[1].loss, "{with:?} and {without:?}");
-    let (_, [without, alone]) = histories("--lambda-list 0 --lambda-wide 4");
-    assert!(alone[1].loss < with[1].loss && alone[20].loss < alone[1].loss, "{alone:?}, {with:?} and {without:?}");
-}
-
-#[test]
 fn the_students_temperature_can_be_fixed() {
     let (config, [learnt, fixed]) = histories("--student-tau 0.3");
     assert_eq!(config.student_tau, StudentTau::Fixed(0.3));

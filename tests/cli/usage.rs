@@ -86,7 +86,6 @@ fn flags_that_cannot_work_are_named() {
         ("train --input x.npy --tau hot", "--tau"),
         ("train --input x.npy --lambda-list 0 --lambda-hard 0", "--lambda-list"),
         ("train --input x.npy --lambda-list=-1", "--lambda-list"),
-        ("train --input x.npy --lambda-wide=-1", "--lambda-wide"),
         ("train --input x.npy --student-tau 0", "--student-tau"),
         ("train --input x.npy --student-tau auto", "learnt"),
         ("train --input x.npy --lambda-hard nan", "--lambda-hard"),
