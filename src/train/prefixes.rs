@@ -43,10 +43,9 @@ pub(super) fn prefixes(corpus: &Corpus<'_>, config: &TrainConfig, map: &Map) -> 
     config.dims().iter().map(prefix).collect()
 }
 
-/// How much a prefix counts beside others: the fewer dimensions, the larger are divergence and gradient by themselves. The mean
-/// validation recall@10 of 16, 32, 64 and 128 was .5795 with equal weights, .5834 with these and .5817 with weights of m (WordNet
-/// 5,000 rows, 512 hidden units, --tau auto); .5544, .5551 and .5535 without hidden units at the default temperature. With 20,000
-/// rows equal weights and these are as good (.5830, .5829; .5484, .5487); the largest loss beside a model each was .041 and .034.
+/// How much a prefix counts beside others: the fewer dimensions, the larger are losses and gradients by themselves. The mean
+/// validation recall@10 of 16, 32, 64 and 128 was .568 with these weights and .562 with weights of m, which took .027 from 16 and
+/// gave .013 to 128 (WordNet 20,000 rows, 512 hidden units, 5 epochs).
 fn weight(dims: &usize) -> f32 {
     (*dims as f32).sqrt()
 }
