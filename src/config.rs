@@ -78,7 +78,7 @@ pub struct TrainConfig {
     /// [default: as many as it takes]
     #[arg(long, value_name = "L")]
     pub hard_neg_l: Option<usize>,
-    /// Hard negatives for each anchor, at most: those that the student ranks highest
+    /// Hard negatives for each anchor, at most: those that the student ranks highest; 8 are too few for the default --lambda-hard
     #[arg(long, default_value_t = Self::default().hard_neg_per_anchor, value_name = "N")]
     pub hard_neg_per_anchor: usize,
     /// Rows of recent batches that join the candidates of an anchor, encoded anew; without effect where every training row is a candidate already
@@ -120,8 +120,8 @@ impl Default for TrainConfig {
 
 /// Most neighbours that selection on the device supports.
 pub const MAX_K: usize = top_k::MAX_K as usize;
-/// Deepest place in the student's ranking that hard negatives are taken from.
-pub const MAX_HARD_NEG_L: usize = hard_negative::MAX_RANKING as usize;
+// Hard negatives take as many positives, and rankings as long.
+const _: () = assert!(hard_negative::MAX_RANKING == top_k::MAX_K);
 /// Most hard negatives of an anchor.
 pub const MAX_NEGATIVES: usize = hard_negative::MAX_NEGATIVES as usize;
 
@@ -166,8 +166,8 @@ impl TrainConfig {
                 "--hard-neg-per-anchor",
                 format!("must be from 1 to {MAX_NEGATIVES}"),
             )?;
-            let length = self.hard_neg_l.unwrap_or(1);
-            require((1..=MAX_HARD_NEG_L).contains(&length), "--hard-neg-l", format!("must be from 1 to {MAX_HARD_NEG_L}"))?;
+            let depth = self.hard_neg_l.is_none_or(|length| (1..=MAX_K).contains(&length));
+            require(depth, "--hard-neg-l", format!("must be from 1 to {MAX_K}"))?;
         }
         Ok(())
     }

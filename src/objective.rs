@@ -1,6 +1,6 @@
 //! What a training step computes: recorded once on a plan, for every backend.
 
-use crate::config::{MAX_HARD_NEG_L, StudentTau, TrainConfig};
+use crate::config::{MAX_K, StudentTau, TrainConfig};
 use crate::model::Map;
 use crate::network::{Dropout, Encoded, Network};
 use crate::noise::PARTS;
@@ -246,7 +246,7 @@ impl Objective {
         if let Some(positives) = positives {
             let negatives = config.hard_neg_per_anchor as u32;
             // Whichever the positives are, so many places hold all negatives that are needed.
-            let enough = (positives.cols() + negatives).min(shape.candidates).min(MAX_HARD_NEG_L as u32);
+            let enough = (positives.cols() + negatives).min(shape.candidates).min(MAX_K as u32);
             let length = config.hard_neg_l.map_or(enough, |l| share(shape, l).min(enough));
             let ranking = self.ranking(plan, student, length);
             let weight = weight(config.lambda_hard);

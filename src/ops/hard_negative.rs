@@ -9,14 +9,11 @@ use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
-/// Most positives of an anchor.
-pub const MAX_POSITIVES: u32 = 1024;
+/// Longest ranking, of positives or of what negatives are taken from.
+pub const MAX_RANKING: u32 = 1024;
 
 /// Most negatives of an anchor.
 pub const MAX_NEGATIVES: u32 = 64;
-
-/// Longest ranking that negatives are taken from.
-pub const MAX_RANKING: u32 = 1024;
 
 /// Place of a ranking for which there is no column; all places after it are empty too.
 const NONE: u32 = u32::MAX;
@@ -51,8 +48,8 @@ pub struct Config {
 /// anew in every step: ANCE (Xiong et al. 2021) does so now and then, OHEM (Shrivastava et al. 2016) in every step.
 ///
 /// # Panics
-/// If the shapes do not fit together, there are no or more than [`MAX_NEGATIVES`] negatives, more than [`MAX_POSITIVES`]
-/// positives, or a ranking is longer than [`MAX_RANKING`].
+/// If the shapes do not fit together, there are no or more than [`MAX_NEGATIVES`] negatives, or a ranking is longer than
+/// [`MAX_RANKING`].
 pub fn hard_negative(
     plan: &mut Plan,
     teacher: Tensor,
@@ -65,10 +62,9 @@ pub fn hard_negative(
     let outputs = outputs.tensors("hard_negative", teacher, student, log_inverse_temperature);
     for ranking in [positives, ranking] {
         assert!(ranking.rows() == student.rows(), "hard_negative: rows differ: {student} and {ranking}");
+        assert!(ranking.cols() <= MAX_RANKING, "hard_negative: {ranking} is longer than {MAX_RANKING}");
     }
     assert!(0 < negatives && negatives <= MAX_NEGATIVES, "hard_negative: {negatives} negatives are not 1 to {MAX_NEGATIVES}");
-    assert!(positives.cols() <= MAX_POSITIVES, "hard_negative: {positives} are more than {MAX_POSITIVES} positives");
-    assert!(ranking.cols() <= MAX_RANKING, "hard_negative: {ranking} is longer than {MAX_RANKING}");
     let params = Params {
         step: 0,
         rows: student.rows(),
@@ -184,7 +180,10 @@ impl Op for HardNegative {
         cases.push(case(&Setup { name: "no common column", shift: 20, ..small.clone() }));
         cases.push(case(&Setup { name: "added", before: Fill::Normal, ..small.clone() }));
         cases.push(case(&Setup { name: "heavy-tailed", fill: Fill::HeavyTailed, ..small.clone() }));
-        cases.push(case(&Setup { name: "logits to 4e3", inverse_temperature: 1500.0, ..small.clone() }));
+        // Too many scores for a gradient check, in which differences of such losses would drown in rounding.
+        let logits = Setup { name: "logits to 1e4", inverse_temperature: 4000.0, ..small.clone() };
+        cases.push(case(&Setup { shape: [17, 60], ..logits.clone() }));
+        cases.push(case(&Setup { name: "logits to 4e3", inverse_temperature: 1500.0, ..logits }));
         // Products are exact, so that nobody rounds a tie away.
         cases.push(case(&Setup { name: "ties", fill: Fill::Ties, inverse_temperature: 4.0, log_beta: 0.0, ..small }));
         cases
