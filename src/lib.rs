@@ -53,7 +53,7 @@
 //! backend                               where plans run: Gpu, Cpu, Oracle (f64, for tests); alone in naming wgpu
 //! op, case, plan                        what an op is, and its test cases; recorded computations: these three know each other
 //! data, metric, tensor                  files and the hub; similarities; handles
-//! memory, random, simd                  room for arrays; draws; exp in vectors
+//! memory, random, select, simd          room for arrays; draws; the k best of a stream; exp in vectors
 //! error                                 the error type
 //! ```
 //!
@@ -99,6 +99,7 @@ pub mod random;
 pub mod roofline;
 pub mod schedule;
 pub mod search;
+mod select;
 mod simd;
 pub mod similarity;
 pub mod spectral;
