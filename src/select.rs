@@ -7,6 +7,24 @@ pub const MAX_K: u32 = 1024;
 /// Id of a place for which there was nothing.
 pub const MISSING: u32 = u32::MAX;
 
+/// Places that shaders keep for the k best: few sizes, so that few pipelines are made.
+pub(crate) fn kept(k: u32) -> u32 {
+    *[64, 256, MAX_K].iter().find(|kept| **kept >= k).expect("k was checked")
+}
+
+/// The best of all that was found, by naive sorting; places for which there is nothing get [`MISSING`] and `f32::MIN`.
+pub(crate) fn definition(mut found: Vec<(f64, u32)>, scores: &mut [f64], ids: &mut [u32]) {
+    // NaN last, then by score downwards, then by id; `partial_cmp` holds -0 and 0 for equal.
+    found.sort_by(|(a, i), (b, j)| {
+        let by_score = b.partial_cmp(a).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
+        by_score.then(i.cmp(j))
+    });
+    for (place, (score, id)) in scores.iter_mut().zip(ids).enumerate() {
+        let (best, best_id) = found.get(place).copied().unwrap_or((f64::from(f32::MIN), MISSING));
+        (*score, *id) = (best + 0.0, best_id);
+    }
+}
+
 /// Position of a score in the order of results, from [`key_score`] backwards: 0 for what is missing, 1 for NaN.
 fn score_key(score: f32) -> u32 {
     // -0 + 0 is 0.

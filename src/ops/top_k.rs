@@ -7,7 +7,7 @@ use super::{table_row, table_step};
 use crate::case::{Case, Fill};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
-use crate::select::Best;
+use crate::select::{self, Best};
 use crate::tensor::Tensor;
 
 pub use crate::select::{MAX_K, MISSING};
@@ -119,10 +119,6 @@ impl Params {
         (first, self.cols.min(self.end.saturating_sub(first)))
     }
 
-    /// Places kept in workgroup memory: few sizes, so that few pipelines are made.
-    fn kept(&self) -> u32 {
-        *[64, 256, MAX_K].iter().find(|kept| **kept >= self.k).expect("k was checked")
-    }
 }
 
 impl Op for TopK {
@@ -131,8 +127,8 @@ impl Op for TopK {
     const TOLERANCE: Tolerance = Tolerance::Exact;
 
     fn passes(p: &Params) -> Vec<Pass> {
-        let constants = vec![("KEPT", p.kept())];
-        vec![Pass { shader: shader!("top_k", "grid"), constants, grid: flat_grid(p.rows) }]
+        let constants = vec![("KEPT", select::kept(p.k))];
+        vec![Pass { shader: shader!("top_k", "grid", "keys", "selection"), constants, grid: flat_grid(p.rows) }]
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {
@@ -182,16 +178,8 @@ impl Op for TopK {
                     found.push((scores.real()[row * cols + j], id));
                 }
             }
-            // NaN last, then by score downwards, then by id; `partial_cmp` holds -0 and 0 for equal.
-            found.sort_by(|(a, i), (b, j)| {
-                let by_score = b.partial_cmp(a).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
-                by_score.then(i.cmp(j))
-            });
-            for i in 0..k {
-                let (score, id) = found.get(i).copied().unwrap_or((f64::from(f32::MIN), MISSING));
-                best_scores[row * k + i] = score + 0.0;
-                best_ids[row * k + i] = id;
-            }
+            let range = row * k..(row + 1) * k;
+            select::definition(found, &mut best_scores[range.clone()], &mut best_ids[range]);
         }
     }
 
