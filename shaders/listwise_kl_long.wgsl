@@ -1,5 +1,5 @@
-// KL(teacher || student) over a candidate list with its gradients: one workgroup a row. The first sweep over the scores carries
-// maxima and sums along ("online" softmax), the second writes the gradient.
+// KL(teacher || student) over a candidate list with its gradients, for lists of any length: one workgroup a row. The first sweep over
+// the scores carries maxima and sums along ("online" softmax), the second writes the gradient. listwise_kl.wgsl reads shorter lists once.
 
 struct Params {
     step: u32,
