@@ -3,7 +3,7 @@
 // serves every layout: a block of 4 x 4 elements is loaded as four vectors and transposed in registers where needed.
 //
 // Constants in front: TILE (64 or 32), A_BY_K (A is stored [k, m]), B_BY_K (B is stored [k, n]).
-// `load`, `store` and the bindings are in matmul_vec4.wgsl or matmul_scalar.wgsl.
+// `load`, `store` and the bindings are in operands_*.wgsl and product_*.wgsl, for aligned shapes (vec4) and any (scalar).
 
 struct Params {
     step: u32,

@@ -54,7 +54,7 @@
 //! op, case, plan                        what an op is, and its test cases; recorded computations: these three know each other
 //! data, metric, tensor                  files and the hub; similarities; handles
 //! gemm                                  matrix products on the CPU
-//! memory, random, simd                  room for arrays; draws; exp in vectors
+//! memory, random, select, simd          room for arrays; draws; the k best of a stream; exp in vectors
 //! error                                 the error type
 //! ```
 //!
@@ -101,6 +101,7 @@ pub mod random;
 pub mod roofline;
 pub mod schedule;
 pub mod search;
+mod select;
 mod simd;
 pub mod similarity;
 pub mod spectral;

@@ -183,7 +183,11 @@ impl Op for Matmul {
 
     fn passes(p: &Params) -> Vec<Pass> {
         let tile = p.tile();
-        let shader = if p.aligned() { shader!("matmul", "matmul_vec4") } else { shader!("matmul", "matmul_scalar") };
+        let shader = if p.aligned() {
+            shader!("matmul", "operands_vec4", "product_vec4")
+        } else {
+            shader!("matmul", "operands_scalar", "product_scalar")
+        };
         let constants = vec![("TILE", tile), ("A_BY_K", p.a_by_k), ("B_BY_K", p.b_by_k)];
         vec![Pass { shader, constants, grid: [p.n.div_ceil(tile), p.m.div_ceil(tile), p.batch] }]
     }

@@ -32,6 +32,7 @@ ops! {
     hard_negative::HardNegative,
     lp_loss::LpLoss,
     top_k::TopK,
+    nearest::Nearest,
     copy::CopyElements,
     fma::Fma,
 }

@@ -1,8 +1,7 @@
-// Memory access of matmul for any shape: `count` elements from `at` on, the rest zero.
+// Reading two matrices of any shape: `count` elements from `at` on, the rest zero.
 
 @group(0) @binding(0) var<storage, read> a: array<f32>;
 @group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
 
 fn load_a(at: u32, count: u32) -> vec4<f32> {
     var value = vec4<f32>(a[at], 0.0, 0.0, 0.0);
@@ -18,19 +17,4 @@ fn load_b(at: u32, count: u32) -> vec4<f32> {
     if (count > 2u) { value.z = b[at + 2u]; }
     if (count > 3u) { value.w = b[at + 3u]; }
     return value;
-}
-
-fn store_c(at: u32, count: u32, value: vec4<f32>, accumulate: bool) {
-    store_one(at, value.x, accumulate);
-    if (count > 1u) { store_one(at + 1u, value.y, accumulate); }
-    if (count > 2u) { store_one(at + 2u, value.z, accumulate); }
-    if (count > 3u) { store_one(at + 3u, value.w, accumulate); }
-}
-
-fn store_one(at: u32, value: f32, accumulate: bool) {
-    if (accumulate) {
-        c[at] += value;
-    } else {
-        c[at] = value;
-    }
 }
