@@ -34,6 +34,16 @@ pub(crate) struct Matrix<'a> {
 }
 
 impl<'a> Matrix<'a> {
+    /// Rows of `cols` elements, one after another.
+    pub(crate) fn by_rows(data: &'a [f32], cols: usize) -> Self {
+        Self { data, row_step: cols, col_step: 1 }
+    }
+
+    /// Its transpose, in the same place.
+    pub(crate) fn transposed(self) -> Self {
+        Self { row_step: self.col_step, col_step: self.row_step, ..self }
+    }
+
     /// The matrix without its first rows.
     fn skip_rows(self, row: usize) -> Self {
         Self { data: &self.data[row * self.row_step..], ..self }
@@ -51,28 +61,63 @@ impl<'a> Matrix<'a> {
 ///
 /// # Panics
 /// If a slice is shorter than its shape, or a length is 0.
-pub(crate) fn gemm([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    a.check("A", m, k);
-    b.check("B", k, n);
-    assert!(c_step >= n && c.len() >= (m - 1) * c_step + n, "gemm: C is shorter than its shape, {m} x {n}");
-    let col_blocks = n.div_ceil(BLOCK_COLS);
-    // Four tasks for each thread, so that none waits long for another.
+pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
+    let [m, n, k] = shape;
     let threads = rayon::current_num_threads().min((m * n * k).div_ceil(THREAD_WORK));
-    let wanted = if threads > 1 { 4 * threads } else { 1 };
-    let row_blocks = wanted.div_ceil(col_blocks).min(m.div_ceil(BLOCK_ROWS / 2));
-    let rows = m.div_ceil(row_blocks);
-    let target = Target::new(c, c_step);
-    let task = |index: usize| {
-        let (row, col) = (index / col_blocks * rows, index % col_blocks * BLOCK_COLS);
-        if row < m {
-            let shape = [rows.min(m - row), BLOCK_COLS.min(n - col), k];
-            Arch::new().dispatch(Task { shape, a: a.skip_rows(row), b, col, target: target.at(row, col), add });
-        }
-    };
-    if threads > 1 {
-        (0..row_blocks * col_blocks).into_par_iter().for_each(task);
-    } else {
-        (0..row_blocks * col_blocks).for_each(task);
+    if threads == 1 {
+        return gemm_here(shape, a, b, c, c_step, add);
+    }
+    // Four tasks for each thread, so that none waits long for another.
+    let row_blocks = (4 * threads).div_ceil(n.div_ceil(BLOCK_COLS)).min(m.div_ceil(BLOCK_ROWS / 2));
+    let tasks = Tasks::new(shape, a, b, c, c_step, add, row_blocks);
+    (0..tasks.count()).into_par_iter().for_each(|index| tasks.run(index));
+}
+
+/// [`gemm`] on this thread alone.
+pub(crate) fn gemm_here(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
+    let tasks = Tasks::new(shape, a, b, c, c_step, add, 1);
+    (0..tasks.count()).for_each(|index| tasks.run(index));
+}
+
+/// A product, as blocks of C.
+struct Tasks<'a> {
+    shape: [usize; 3],
+    a: Matrix<'a>,
+    b: Matrix<'a>,
+    target: Target<'a>,
+    add: bool,
+    /// Rows of a block.
+    rows: usize,
+}
+
+impl<'a> Tasks<'a> {
+    fn new(
+        [m, n, k]: [usize; 3],
+        a: Matrix<'a>,
+        b: Matrix<'a>,
+        c: &'a mut [f32],
+        c_step: usize,
+        add: bool,
+        row_blocks: usize,
+    ) -> Self {
+        a.check("A", m, k);
+        b.check("B", k, n);
+        assert!(c_step >= n && c.len() >= (m - 1) * c_step + n, "gemm: C is shorter than its shape, {m} x {n}");
+        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add, rows: m.div_ceil(row_blocks) }
+    }
+
+    fn count(&self) -> usize {
+        let [m, n, _] = self.shape;
+        m.div_ceil(self.rows) * n.div_ceil(BLOCK_COLS)
+    }
+
+    fn run(&self, index: usize) {
+        let [m, n, k] = self.shape;
+        let col_blocks = n.div_ceil(BLOCK_COLS);
+        let (row, col) = (index / col_blocks * self.rows, index % col_blocks * BLOCK_COLS);
+        let shape = [self.rows.min(m - row), BLOCK_COLS.min(n - col), k];
+        let (a, target) = (self.a.skip_rows(row), self.target.at(row, col));
+        Arch::new().dispatch(Task { shape, a, b: self.b, col, target, add: self.add });
     }
 }
 
@@ -108,7 +153,7 @@ impl WithSimd for Task<'_> {
                     let values = &packed[panel.first * depth..][..panel.width * depth];
                     let target = target.at(row, panel.first);
                     #[expect(unsafe_code, reason = "tasks share C")]
-                    // SAFETY: `gemm` checked C and gives every task other columns or rows of it.
+                    // SAFETY: `Tasks` checked C, and gives every task other columns or rows of it.
                     unsafe {
                         kernel::multiply(simd, &rows, panel, values, target, add || k0 > 0);
                     }
