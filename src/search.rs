@@ -3,6 +3,8 @@
 use crate::backend::{Backend, Program};
 use crate::error::Result;
 use crate::metric::{Metric, select_rows};
+use crate::ops::l2_offset::l2_offset;
+use crate::ops::nearest;
 use crate::ops::top_k::{Columns, Config, top_k};
 use crate::plan::{Plan, Routine};
 use crate::similarity::similarities;
@@ -11,7 +13,18 @@ use crate::tensor::Tensor;
 /// Queries that are searched together.
 const QUERY_BLOCK: usize = 1024;
 /// Database rows that are scored together: with a full block of queries, 16 MiB of scores.
-const DATABASE_BLOCK: usize = 4096;
+const SCORED_BLOCK: usize = 4096;
+/// Elements of a block of database rows whose scores are not stored: 8 MiB, enough rows to keep a GPU busy.
+const FUSED_BLOCK: usize = 2 << 20;
+
+/// Whether scores are selected from where they are computed.
+///
+/// Storing a score and reading it again moves 8 bytes, which a GPU with 10 flops to the byte does in the time of 80 flops; a
+/// score takes 2 dim of them. From 128 dimensions on that is a third at most, and the larger tiles of the product by itself are worth
+/// more. Long lists do not stay in the caches that selection relies on. From such arithmetic, not from measurements on a GPU.
+fn fused(dim: usize, k: usize) -> bool {
+    dim <= 128 && k <= 256
+}
 
 /// Neighbours of queries, best first; ties go to the smaller row.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,19 +81,29 @@ struct Search {
 
 impl Search {
     fn new(backend: &dyn Backend, metric: Metric, queries: usize, rows: usize, dim: usize, k: usize) -> Result<Self> {
-        let (count, dim, k) = (queries as u32, dim as u32, k as u32);
-        let block_rows = DATABASE_BLOCK.min(rows) as u32;
+        let fused = fused(dim, k);
+        let block_rows = if fused { (FUSED_BLOCK / dim).max(SCORED_BLOCK) } else { SCORED_BLOCK }.min(rows) as u32;
+        let (count, dim, k, rows) = (queries as u32, dim as u32, k as u32, rows as u32);
         let mut plan = Plan::new(backend.limits());
         let routine = plan.routine();
         let queries = plan.input("queries", [count, dim]);
         let own = plan.indices("own rows", [1, count]);
         let block = plan.input("database block", [block_rows, dim]);
-        let all = plan.scratch("scores", [count, block_rows]);
         let scores = plan.state("best scores", [count, k]);
         let ids = plan.state_indices("best rows", [count, k]);
-        similarities(&mut plan, metric, queries, block, all);
-        let columns = Columns::Block { first: 0, per_step: block_rows, rows: rows as u32 };
-        top_k(&mut plan, all, scores, ids, Config { columns, excluded: Some(own), carry_from: 1 });
+        if fused {
+            let offset = (metric == Metric::L2).then(|| plan.scratch("l2 offset", [1, block_rows]));
+            if let Some(offset) = offset {
+                l2_offset(&mut plan, block, offset);
+            }
+            let config = nearest::Config { first: 0, per_step: block_rows, rows, offset, excluded: Some(own), carry_from: 1 };
+            nearest::nearest(&mut plan, queries, block, scores, ids, config);
+        } else {
+            let all = plan.scratch("scores", [count, block_rows]);
+            similarities(&mut plan, metric, queries, block, all);
+            let columns = Columns::Block { first: 0, per_step: block_rows, rows };
+            top_k(&mut plan, all, scores, ids, Config { columns, excluded: Some(own), carry_from: 1 });
+        }
         Ok(Self { program: backend.compile(plan)?, routine, queries, own, block, scores, ids })
     }
 
@@ -88,6 +111,7 @@ impl Search {
         let rows = select_rows(database, dim, queries.iter().copied())?;
         self.program.write(self.queries, &rows[..])?;
         self.program.write(self.own, queries)?;
+        // Nothing waits between blocks: the next one is staged while the device works on those before.
         let blocks = database.chunks(self.block.shape.len());
         for (step, block) in (0..).zip(blocks) {
             self.program.write_rows(self.block, 0, block.into())?;
