@@ -241,7 +241,7 @@ impl Op for Matmul {
             cases.push(case(format!("{layout:?} batch 3 20x28x36"), Limits::NONE, layout, [3, 20, 28, 36], Fill::Normal, Write::Set));
             cases.push(case(format!("{layout:?} batch 2 add 5x7x9"), Limits::NONE, layout, [2, 5, 7, 9], Fill::Normal, Write::Add));
             cases.push(case(format!("{layout:?} heavy-tailed"), Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
-            let limits = Limits { binding_bytes: 4 * 64 * 80 };
+            let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
             // Every operand spans windows but the result of TN, which must not.
             let shape = if layout == TN { [1, 64, 70, 160] } else { [1, 160, 130, 70] };
             cases.push(case(format!("{layout:?} row windows"), limits, layout, shape, Fill::Normal, Write::Set));
