@@ -53,6 +53,7 @@
 //! backend                               where plans run: Gpu, Cpu, Oracle (f64, for tests); alone in naming wgpu
 //! op, case, plan                        what an op is, and its test cases; recorded computations: these three know each other
 //! data, metric, tensor                  files and the hub; similarities; handles
+//! gemm                                  matrix products on the CPU
 //! memory, random, select, simd          room for arrays; draws; the k best of a stream; exp in vectors
 //! error                                 the error type
 //! ```
@@ -85,6 +86,7 @@ pub mod error;
 pub mod eval;
 pub mod evaluate;
 pub mod frame;
+mod gemm;
 pub mod memory;
 pub mod metric;
 pub mod model;

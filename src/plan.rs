@@ -8,16 +8,24 @@ use crate::error::{Error, Result};
 use crate::op::{Erased, ErasedOp, Op};
 use crate::tensor::{DType, Shape, Tensor};
 
-/// What a backend can bind at once; a plan splits larger tensors into row windows.
+/// What plans for a backend have to know of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Largest binding in bytes (128 MiB on some adapters).
+    /// Largest binding in bytes (128 MiB on some adapters): a plan splits larger tensors into row windows.
     pub binding_bytes: u64,
+    /// Dimensions and neighbours up to which searching with [`nearest`](crate::ops::nearest) is faster than storing all scores.
+    pub fused_search: [usize; 2],
 }
 
 impl Limits {
-    /// No limit: host memory.
-    pub const NONE: Self = Self { binding_bytes: u64::MAX };
+    /// No limit: host memory. There, scores are best selected from while they are in a cache, whatever their number.
+    pub const NONE: Self = Self { binding_bytes: u64::MAX, fused_search: [usize::MAX; 2] };
+
+    /// Whether scores of rows of so many dimensions are best selected from where they are computed.
+    pub fn fuses_search(&self, dim: usize, k: usize) -> bool {
+        let [max_dim, max_k] = self.fused_search;
+        dim <= max_dim && k <= max_k
+    }
 }
 
 /// Who writes a tensor, and how long its content lives.

@@ -14,17 +14,10 @@ use crate::tensor::Tensor;
 const QUERY_BLOCK: usize = 1024;
 /// Database rows that are scored together: with a full block of queries, 16 MiB of scores.
 const SCORED_BLOCK: usize = 4096;
+/// Queries that are searched together where no scores are stored: the database is read once for all of them.
+const FUSED_QUERY_BLOCK: usize = 4096;
 /// Elements of a block of database rows whose scores are not stored: 8 MiB, enough rows to keep a GPU busy.
 const FUSED_BLOCK: usize = 2 << 20;
-
-/// Whether scores are selected from where they are computed.
-///
-/// Storing a score and reading it again moves 8 bytes, which a GPU with 10 flops to the byte does in the time of 80 flops; a
-/// score takes 2 dim of them. From 128 dimensions on that is a third at most, and the larger tiles of the product by itself are worth
-/// more. Long lists do not stay in the caches that selection relies on. From such arithmetic, not from measurements on a GPU.
-fn fused(dim: usize, k: usize) -> bool {
-    dim <= 128 && k <= 256
-}
 
 /// Neighbours of queries, best first; ties go to the smaller row.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,7 +51,8 @@ pub fn neighbours(
     assert!(k >= 1 && k < rows, "neighbours: k = {k} of {rows} rows");
     let mut found = Neighbours { k, ids: Vec::with_capacity(queries.len() * k), scores: Vec::with_capacity(queries.len() * k) };
     let mut search: Option<Search> = None;
-    for queries in queries.chunks(QUERY_BLOCK) {
+    let fused = backend.limits().fuses_search(dim, k);
+    for queries in queries.chunks(if fused { FUSED_QUERY_BLOCK } else { QUERY_BLOCK }) {
         // The last block may be shorter and takes a plan of its own.
         let search = match &mut search {
             Some(search) if search.queries.rows() as usize == queries.len() => search,
@@ -81,7 +75,7 @@ struct Search {
 
 impl Search {
     fn new(backend: &dyn Backend, metric: Metric, queries: usize, rows: usize, dim: usize, k: usize) -> Result<Self> {
-        let fused = fused(dim, k);
+        let fused = backend.limits().fuses_search(dim, k);
         let block_rows = if fused { (FUSED_BLOCK / dim).max(SCORED_BLOCK) } else { SCORED_BLOCK }.min(rows) as u32;
         let (count, dim, k, rows) = (queries as u32, dim as u32, k as u32, rows as u32);
         let mut plan = Plan::new(backend.limits());

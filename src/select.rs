@@ -54,6 +54,10 @@ pub(crate) struct Best {
     bar: u64,
     /// Score of the bar: lower ones are below it. NaN while every score is above it.
     bar_score: f32,
+    /// Whether the entries are the results that were carried in, and no others.
+    carried: bool,
+    /// Greatest scores of groups of a row.
+    maxima: Vec<[f32; CHUNK]>,
 }
 
 /// Scores that are compared with the bar at once.
@@ -62,54 +66,116 @@ const CHUNK: usize = 16;
 impl Best {
     /// None yet, of at most `k`.
     pub(crate) fn new(k: usize) -> Self {
-        Self { k, entries: vec![0; (4 * k).max(64) + CHUNK], len: 0, bar: 0, bar_score: f32::NAN }
+        let entries = vec![0; (4 * k).max(64) + CHUNK];
+        Self { k, entries, len: 0, bar: 0, bar_score: f32::NAN, carried: false, maxima: Vec::new() }
     }
 
     /// Forgets what was found.
     pub(crate) fn start(&mut self) {
-        (self.len, self.bar, self.bar_score) = (0, 0, f32::NAN);
+        (self.len, self.bar, self.bar_score, self.carried) = (0, 0, f32::NAN, false);
     }
 
-    /// Takes earlier results in.
+    /// Takes earlier results in, best first.
     pub(crate) fn carry(&mut self, scores: &[f32], ids: &[u32]) {
         for (score, id) in scores.iter().zip(ids).filter(|(_, id)| **id != MISSING) {
             self.entries[self.len] = entry(*score, *id);
             self.len += 1;
         }
-        self.drop_rest();
+        if self.len == self.k {
+            self.carried = true;
+            self.raise(self.entries[self.k - 1]);
+        }
     }
 
-    /// Takes the columns of a row in, whose ids start at `first`.
+    fn raise(&mut self, bar: u64) {
+        self.bar = bar;
+        self.bar_score = key_score((bar >> 32) as u32);
+    }
+
+    /// Takes scores in whose ids start at `first`.
+    #[inline(always)]
     pub(crate) fn scan(&mut self, scores: &[f32], first: u32, skip: impl Fn(usize) -> bool) {
         for (c, chunk) in scores.chunks(CHUNK).enumerate() {
             let any = chunk.iter().fold(self.bar_score.is_nan(), |any, score| any | (*score >= self.bar_score));
-            if !any {
-                continue;
-            }
-            for (l, score) in chunk.iter().enumerate() {
-                let j = c * CHUNK + l;
-                let entry = entry(*score, first + j as u32);
-                self.entries[self.len] = entry;
-                self.len += usize::from((entry > self.bar) & !skip(j));
-            }
-            if self.len + CHUNK > self.entries.len() {
-                self.drop_rest();
+            if any {
+                self.take(chunk, c * CHUNK, first, &skip);
             }
         }
+    }
+
+    /// Takes those of a chunk in that are above the bar.
+    fn take(&mut self, chunk: &[f32], at: usize, first: u32, skip: impl Fn(usize) -> bool) {
+        let all = self.bar_score.is_nan();
+        let above = |(l, score): (usize, &f32)| u32::from(all | (*score >= self.bar_score)) << l;
+        let mut above = chunk.iter().enumerate().map(above).fold(0, |a, b| a | b);
+        while above != 0 {
+            let l = above.trailing_zeros() as usize;
+            above &= above - 1;
+            let entry = entry(chunk[l], first + (at + l) as u32);
+            if entry > self.bar && !skip(at + l) {
+                self.entries[self.len] = entry;
+                self.len += 1;
+                self.carried = false;
+            }
+        }
+        if self.len + CHUNK > self.entries.len() {
+            self.drop_rest();
+        }
+    }
+
+    /// [`scan`](Self::scan) of a row that is all there is: its k-th greatest score is estimated first, so that few others are taken in.
+    #[inline(always)]
+    pub(crate) fn scan_all(&mut self, scores: &[f32], first: u32, skip: impl Fn(usize) -> bool) {
+        if let Some(bar) = self.likely_bar(scores) {
+            self.raise(entry(bar, MISSING));
+            self.scan(scores, first, &skip);
+            if self.len >= self.k {
+                return;
+            }
+            // Some of the greatest were skipped.
+            self.start();
+        }
+        self.scan(scores, first, skip);
+    }
+
+    /// A score that k or more of a row reach: the k-th greatest of the maxima of groups. None where the row is too short for many
+    /// small groups.
+    #[inline(always)]
+    fn likely_bar(&mut self, scores: &[f32]) -> Option<f32> {
+        let chunks = (2 * self.k).div_ceil(CHUNK);
+        if scores.len() < 4 * chunks * CHUNK {
+            return None;
+        }
+        self.maxima.clear();
+        self.maxima.resize(chunks, [f32::NEG_INFINITY; CHUNK]);
+        for part in scores.chunks_exact(chunks * CHUNK) {
+            for (scores, maxima) in part.as_chunks::<CHUNK>().0.iter().zip(&mut self.maxima) {
+                for (score, max) in scores.iter().zip(maxima) {
+                    // Not NaN, which is no maximum.
+                    *max = if *score > *max { *score } else { *max };
+                }
+            }
+        }
+        let maxima = self.maxima.as_flattened_mut();
+        let (_, bar, _) = maxima.select_nth_unstable_by(self.k - 1, |a, b| b.total_cmp(a));
+        (*bar > f32::NEG_INFINITY).then_some(*bar)
     }
 
     /// Drops all but the k best.
     fn drop_rest(&mut self) {
         if self.len >= self.k {
             let (_, last, _) = self.entries[..self.len].select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
-            self.bar = *last;
+            let last = *last;
             self.len = self.k;
-            self.bar_score = key_score((self.bar >> 32) as u32);
+            self.raise(last);
         }
     }
 
-    /// Writes what was found, best first; the places behind it get [`MISSING`] and `f32::MIN`.
+    /// Writes what was found, best first; the places behind it get [`MISSING`] and `f32::MIN`. What was carried in is there already.
     pub(crate) fn finish(&mut self, scores: &mut [f32], ids: &mut [u32]) {
+        if self.carried {
+            return;
+        }
         self.drop_rest();
         let found = &mut self.entries[..self.len];
         found.sort_unstable_by(|a, b| b.cmp(a));

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::mem::take;
 
+use rayon::prelude::*;
+
 use crate::backend::{Backend, Data, Program};
 use crate::error::Result;
 use crate::memory;
@@ -15,6 +17,9 @@ pub type Cpu = Host<f32>;
 
 /// The f64 reference that both devices are tested against. Slow: naive loops.
 pub type Oracle = Host<f64>;
+
+/// Elements that a thread copies at a time: a megabyte.
+const COPIED: usize = 1 << 18;
 
 /// A host backend in one float type.
 #[derive(Clone, Copy, Debug, Default)]
@@ -199,7 +204,8 @@ impl<F: Real> Program for HostProgram<F> {
             let stored = span.at..span.at + span.data.len();
             match (&mut self.buffers[tensor.id as usize][span.window], data) {
                 (Buffer::Real(x), Data::F32(values)) => {
-                    x[stored].iter_mut().zip(&values[span.data]).for_each(|(x, v)| *x = F::from_f32(*v));
+                    let pieces = x[stored].par_chunks_mut(COPIED).zip(values[span.data].par_chunks(COPIED));
+                    pieces.for_each(|(x, v)| x.iter_mut().zip(v).for_each(|(x, v)| *x = F::from_f32(*v)));
                 }
                 (Buffer::Index(x), Data::U32(values)) => x[stored].copy_from_slice(&values[span.data]),
                 _ => panic!("write: {tensor} is given elements of the other type"),

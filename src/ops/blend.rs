@@ -103,7 +103,7 @@ impl Op for Blend {
             case("1 of 1x1, 1 part", Limits::NONE, [1, 1], [1, 1, 1], Fill::Normal),
             case("70 of 33x65, 4 parts", Limits::NONE, [33, 65], [70, 4, 1], Fill::Normal),
             case("9 of 100x4, 3 parts, step 2 of 3", Limits::NONE, [100, 4], [9, 3, 3], Fill::Normal),
-            case("60 of 300x12, 4 parts, row windows", Limits { binding_bytes: 4 * 64 * 12 }, [300, 12], [60, 4, 1], Fill::Normal),
+            case("60 of 300x12, 4 parts, row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [300, 12], [60, 4, 1], Fill::Normal),
             case("7 of 5x9, 2 parts, extremes", Limits::NONE, [5, 9], [7, 2, 1], Fill::Extreme),
         ]
     }

@@ -98,7 +98,7 @@ impl Op for ColumnSum {
 }
 
 fn case(name: &str, shape: [u32; 2], steps: u32, write: Write) -> Case {
-    let limits = if name == "row windows" { Limits { binding_bytes: 4 * 64 * 9 } } else { Limits::NONE };
+    let limits = if name == "row windows" { Limits { binding_bytes: 4 * 64 * 9, ..Limits::NONE } } else { Limits::NONE };
     Case::with_limits(name, limits, |case| {
         case.steps = steps;
         let x = case.input("x", shape, Fill::Normal);

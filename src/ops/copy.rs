@@ -63,13 +63,13 @@ impl Op for CopyElements {
         vec![
             case("1x4", Limits::NONE, [1, 4], Fill::Normal),
             case("33x68", Limits::NONE, [33, 68], Fill::Extreme),
-            case("row windows", Limits { binding_bytes: 4 * 64 * 12 }, [150, 12], Fill::Normal),
+            case("row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [150, 12], Fill::Normal),
         ]
     }
 
     /// 512 MiB in all, beyond the caches, in bindings that every device takes.
     fn bench_cases() -> Vec<Case> {
-        vec![Case::with_limits("65536x1024", Limits { binding_bytes: 128 << 20 }, |case| {
+        vec![Case::with_limits("65536x1024", Limits { binding_bytes: 128 << 20, ..Limits::NONE }, |case| {
             let shape = [65_536, 1024];
             // Zeros, as programs start with: a quarter of a gigabyte need not be drawn.
             let x = case.plan.input("x", shape);

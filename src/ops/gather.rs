@@ -97,7 +97,7 @@ impl Op for Gather {
             case("1 of 1x1", Limits::NONE, [1, 1], 1, 1),
             case("70 of 33x65", Limits::NONE, [33, 65], 70, 1),
             case("9 of 100x4, step 2 of 3", Limits::NONE, [100, 4], 9, 3),
-            case("60 of 300x12, row windows", Limits { binding_bytes: 4 * 64 * 12 }, [300, 12], 60, 1),
+            case("60 of 300x12, row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [300, 12], 60, 1),
         ]
     }
 

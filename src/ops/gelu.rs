@@ -132,7 +132,7 @@ impl Op for Gelu {
             case("33x65, dropout 0.2", Limits::NONE, [33, 65], Fill::Normal, 0.2),
             case("large and small", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 0.02 * (i as f32 - 22.0).powi(3)).collect()), 0.5),
             case("300x70, dropout 0.1", Limits::NONE, [300, 70], Fill::HeavyTailed, 0.1),
-            case("150x12, dropout 0.5, row windows", Limits { binding_bytes: 4 * 64 * 12 }, [150, 12], Fill::Normal, 0.5),
+            case("150x12, dropout 0.5, row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [150, 12], Fill::Normal, 0.5),
         ]
     }
 

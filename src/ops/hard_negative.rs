@@ -7,6 +7,7 @@ use super::ListLoss;
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
 /// Longest ranking, of positives or of what negatives are taken from.
@@ -118,7 +119,7 @@ impl Op for HardNegative {
                 row.choose(p, positives, ranking);
                 row.load(p, beta, teacher, student);
                 let scale = p.weight / (p.positives * p.negatives) as f32;
-                *loss += scale * row.compare();
+                *loss += scale * vectorized(|| row.compare());
                 for (&column, active) in row.columns.iter().zip(&row.active) {
                     let g = scale * beta * active;
                     gradient[column] += g;
@@ -238,6 +239,7 @@ impl Row {
     }
 
     /// Sum of the hinges over all pairs.
+    #[inline(always)]
     fn compare(&mut self) -> f32 {
         let mut sum = 0.0;
         let (positives, negatives) = self.lead.split_at(self.positives);

@@ -75,7 +75,7 @@ impl Op for L2Offset {
             case("5x300 ties", Limits::NONE, [5, 300], Fill::Ties),
             case("zero rows", Limits::NONE, [4, 8], Fill::Constant(0.0)),
             case("large", Limits::NONE, [3, 7], Fill::Constant(-1e18)),
-            case("row windows", Limits { binding_bytes: 4 * 64 * 12 }, [150, 12], Fill::Normal),
+            case("row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [150, 12], Fill::Normal),
         ]
     }
 

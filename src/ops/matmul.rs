@@ -4,9 +4,9 @@ mod cases;
 mod variant;
 
 use bytemuck::{Pod, Zeroable};
-use gemm::Parallelism;
 
 use crate::case::Case;
+use crate::gemm::{Matrix, gemm};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
@@ -254,40 +254,12 @@ impl Op for Matmul {
     fn native(p: &Params, io: Io<'_, f32>) {
         let (a, b, c) = operands(io);
         let [(a_row, a_col), (b_row, b_col)] = p.steps();
-        let (m, n, k, ldc) = (p.m as usize, p.n as usize, p.k as usize, p.ldc as usize);
-        // Threads cost more than they save below about 2 MFLOP.
-        let parallelism = if m * n * k > 1 << 20 { Parallelism::Rayon(0) } else { Parallelism::None };
+        let shape = [p.m, p.n, p.k].map(|length| length as usize);
         for batch in 0..p.batch {
             let [a0, b0, c0] = p.bases(batch);
-            let (a, b, c) = (&a[a0..], &b[b0..], &mut c[c0..]);
-            assert!(a.len() > (m - 1) * a_row + (k - 1) * a_col, "matmul: A is shorter than its shape");
-            assert!(b.len() > (k - 1) * b_row + (n - 1) * b_col, "matmul: B is shorter than its shape");
-            assert!(c.len() >= (m - 1) * ldc + n, "matmul: C is shorter than its shape");
-            #[expect(unsafe_code, reason = "gemm takes pointers; the three assertions above bound every element it touches")]
-            // SAFETY: see the reason above; A, B and C are distinct slices, C is borrowed mutably.
-            unsafe {
-                gemm::gemm(
-                    m,
-                    n,
-                    k,
-                    c.as_mut_ptr(),
-                    1,
-                    ldc as isize,
-                    p.accumulate != 0,
-                    a.as_ptr(),
-                    a_col as isize,
-                    a_row as isize,
-                    b.as_ptr(),
-                    b_col as isize,
-                    b_row as isize,
-                    1.0,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    parallelism,
-                );
-            }
+            let a = Matrix { data: &a[a0..], row_step: a_row, col_step: a_col };
+            let b = Matrix { data: &b[b0..], row_step: b_row, col_step: b_col };
+            gemm(shape, a, b, &mut c[c0..], p.ldc as usize, p.accumulate != 0);
         }
     }
 

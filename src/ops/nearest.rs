@@ -5,9 +5,11 @@ use rayon::prelude::*;
 
 use super::{table_row, table_step};
 use crate::case::{Case, Fill};
+use crate::gemm::{Matrix, gemm_here};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
 use crate::select::{self, Best, MAX_K};
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
 /// What is searched, and with what it is merged.
@@ -143,33 +145,19 @@ impl Op for Nearest {
     fn native(p: &Params, io: Io<'_, f32>) {
         let ([queries, block, offset, excluded], [best_scores, best_ids, _, _]) = io.take();
         let (dim, k) = (p.dim as usize, p.k as usize);
-        let (first, count) = p.block();
-        let block = &block.real()[..count * dim];
-        let offset = (p.offset != 0).then(|| &offset.real()[..count]);
-        let excluded = (p.exclude != 0).then(|| table_row(excluded.index(), p.excluded_step, p.step, p.rows));
-        let best = best_scores.real().par_chunks_exact_mut(k).zip(best_ids.index().par_chunks_exact_mut(k));
-        best.zip(queries.real().par_chunks_exact(dim)).enumerate().for_each_init(
-            || (Best::new(k), vec![0.0; SCORES]),
-            |(best, scores), (row, ((best_scores, best_ids), query))| {
-                best.start();
-                if p.step >= p.carry_from {
-                    best.carry(best_scores, best_ids);
-                }
-                for (at, rows) in (0..count).step_by(SCORES).zip(block.chunks(SCORES * dim)) {
-                    let scores = &mut scores[..rows.len() / dim];
-                    scores.iter_mut().zip(rows.chunks_exact(dim)).for_each(|(score, row)| *score = dot(query, row));
-                    if let Some(offset) = offset {
-                        scores.iter_mut().zip(&offset[at..]).for_each(|(score, offset)| *score += offset);
-                    }
-                    let first = first + at as u32;
-                    match excluded.map(|table| table[row]) {
-                        None => best.scan(scores, first, |_| false),
-                        Some(id) => best.scan(scores, first, |j| first + j as u32 == id),
-                    }
-                }
-                best.finish(best_scores, best_ids);
-            },
-        );
+        let (_, count) = p.block();
+        let searched = Block {
+            p,
+            block: &block.real()[..count * dim],
+            offset: (p.offset != 0).then(|| &offset.real()[..count]),
+            excluded: (p.exclude != 0).then(|| table_row(excluded.index(), p.excluded_step, p.step, p.rows)),
+        };
+        // As many queries as there are for each thread: the block is packed for every share of them.
+        let share = (p.rows as usize).div_ceil(rayon::current_num_threads()).min(MAX_SHARE);
+        let best = best_scores.real().par_chunks_mut(share * k).zip(best_ids.index().par_chunks_mut(share * k));
+        best.zip(queries.real().par_chunks(share * dim)).enumerate().for_each(|(part, ((best_scores, best_ids), queries))| {
+            searched.search(part * share, queries, best_scores, best_ids);
+        });
     }
 
     fn oracle(p: &Params, io: Io<'_, f64>) {
@@ -210,20 +198,55 @@ impl Op for Nearest {
     }
 }
 
-/// Scores of a query that are computed before they are selected from.
-const SCORES: usize = 256;
+/// Most queries that a thread takes at once.
+const MAX_SHARE: usize = 1024;
 
-/// Inner product, in as many sums as make a vector.
-fn dot(x: &[f32], y: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0; LANES];
-    let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
-    for (x, y) in x.iter().zip(y) {
-        for l in 0..LANES {
-            sums[l] += x[l] * y[l];
+/// Rows of the block that a share of queries is compared with at once: half a megabyte of scores, which stay in the second-level
+/// cache until they are selected from.
+const COMPARED: usize = 128;
+
+/// A block that is searched.
+struct Block<'a> {
+    p: &'a Params,
+    block: &'a [f32],
+    offset: Option<&'a [f32]>,
+    excluded: Option<&'a [u32]>,
+}
+
+impl Block<'_> {
+    /// Searches for `queries`, of which the first is query `row`.
+    fn search(&self, row: usize, queries: &[f32], best_scores: &mut [f32], best_ids: &mut [u32]) {
+        let Self { p, block, offset, excluded } = *self;
+        let (dim, k, (first, _)) = (p.dim as usize, p.k as usize, p.block());
+        let count = queries.len() / dim;
+        let mut best: Vec<Best> = (0..count).map(|_| Best::new(k)).collect();
+        if p.step >= p.carry_from {
+            for (best, (scores, ids)) in best.iter_mut().zip(best_scores.chunks(k).zip(best_ids.chunks(k))) {
+                best.carry(scores, ids);
+            }
+        }
+        let mut scores = vec![0.0; count * COMPARED];
+        for (at, rows) in (0..).step_by(COMPARED).zip(block.chunks(COMPARED * dim)) {
+            let cols = rows.len() / dim;
+            let scores = &mut scores[..count * cols];
+            let [x, y] = [Matrix::by_rows(queries, dim), Matrix::by_rows(rows, dim).transposed()];
+            gemm_here([count, cols, dim], x, y, scores, cols, false);
+            let offset = offset.map(|offset| &offset[at..at + cols]);
+            let first = first + at as u32;
+            vectorized(|| {
+                for (query, (best, scores)) in best.iter_mut().zip(scores.chunks_mut(cols)).enumerate() {
+                    if let Some(offset) = offset {
+                        scores.iter_mut().zip(offset).for_each(|(score, offset)| *score += offset);
+                    }
+                    let excluded = excluded.map(|table| table[row + query]);
+                    best.scan(scores, first, |j| excluded == Some(first + j as u32));
+                }
+            });
+        }
+        for (best, (scores, ids)) in best.iter_mut().zip(best_scores.chunks_mut(k).zip(best_ids.chunks_mut(k))) {
+            best.finish(scores, ids);
         }
     }
-    sums.iter().sum::<f32>() + x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum::<f32>()
 }
 
 mod cases {

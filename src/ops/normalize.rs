@@ -95,7 +95,7 @@ impl Op for Normalize {
             case("zero rows", Limits::NONE, [4, 8], Fill::Constant(0.0)),
             case("extreme", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 1e30 * (i as f32 - 20.5)).collect())),
             case("tiny", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 1e-30 * (i as f32 - 20.5)).collect())),
-            case("row windows", Limits { binding_bytes: 4 * 64 * 12 }, [150, 12], Fill::Normal),
+            case("row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [150, 12], Fill::Normal),
         ]
     }
 

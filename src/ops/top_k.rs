@@ -8,6 +8,7 @@ use crate::case::{Case, Fill};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
 use crate::select::{self, Best};
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
 pub use crate::select::{MAX_K, MISSING};
@@ -143,14 +144,16 @@ impl Op for TopK {
             |best, (row, ((best_scores, best_ids), scores))| {
                 let scores = &scores[..count as usize];
                 best.start();
-                if p.step >= p.carry_from {
+                let carries = p.step >= p.carry_from;
+                if carries {
                     best.carry(best_scores, best_ids);
                 }
-                match (excluded.map(|table| table[row]), items) {
-                    (None, _) => best.scan(scores, first, |_| false),
-                    (Some(id), None) => best.scan(scores, first, |j| first + j as u32 == id),
-                    (Some(item), Some(items)) => best.scan(scores, first, |j| items[j] == item),
-                }
+                let skipped = |j: usize| match (excluded.map(|table| table[row]), items) {
+                    (None, _) => false,
+                    (Some(id), None) => first + j as u32 == id,
+                    (Some(item), Some(items)) => items[j] == item,
+                };
+                vectorized(|| if carries { best.scan(scores, first, skipped) } else { best.scan_all(scores, first, skipped) });
                 best.finish(best_scores, best_ids);
             },
         );

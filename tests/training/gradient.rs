@@ -82,7 +82,8 @@ fn a_batch_above_the_binding_limit_is_an_error() {
     let start = Map::linear(2, Metric::Cosine, cloud(1, 2, 1));
     let compiled = |binding_bytes: u64| {
         let prefixes = [Prefix { dims: 1, weight: 1.0, temperatures: TEMPERATURES }];
-        let (plan, _) = Objective::record(Limits { binding_bytes }, &shape, &TrainConfig::default(), &start, &prefixes);
+        let (plan, _) =
+            Objective::record(Limits { binding_bytes, ..Limits::NONE }, &shape, &TrainConfig::default(), &start, &prefixes);
         Oracle::new().compile_host(plan).map(drop)
     };
     compiled(8 * 9 * 4).expect("the scores fit");

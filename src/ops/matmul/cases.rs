@@ -20,7 +20,7 @@ pub(super) fn all() -> Vec<Case> {
         cases.push(case(format!("{layout:?} batch 3 20x28x36"), Limits::NONE, layout, [3, 20, 28, 36], Fill::Normal, Write::Set));
         cases.push(case(format!("{layout:?} batch 2 add 5x7x9"), Limits::NONE, layout, [2, 5, 7, 9], Fill::Normal, Write::Add));
         cases.push(case(format!("{layout:?} heavy-tailed"), Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
-        let limits = Limits { binding_bytes: 4 * 64 * 80 };
+        let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
         // Every operand spans windows but the result of TN, which must not.
         let shape = if layout == TN { [1, 64, 70, 160] } else { [1, 160, 130, 70] };
         cases.push(case(format!("{layout:?} row windows"), limits, layout, shape, Fill::Normal, Write::Set));
@@ -62,7 +62,7 @@ fn variants(layout: Layout) -> Vec<Case> {
     // As the rule has it.
     let shape = [1, 32, 96, 4096];
     cases.push(case(format!("{layout:?} long contraction"), Limits::NONE, layout, shape, Fill::Normal, Write::Set));
-    let limits = Limits { binding_bytes: 1 << 19 };
+    let limits = Limits { binding_bytes: 1 << 19, ..Limits::NONE };
     cases.push(case(format!("{layout:?} long, row windows"), limits, layout, [1, 40, 30, 5000], Fill::Normal, Write::Set));
     cases
 }

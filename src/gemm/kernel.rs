@@ -1,0 +1,190 @@
+//! The register tile: a few rows of A against a panel of packed columns.
+
+use std::marker::PhantomData;
+
+use pulp::Simd;
+
+use super::Matrix;
+
+/// Columns that are packed together, as wide as a register tile.
+pub(super) struct Panel {
+    /// First column within the block.
+    pub(super) first: usize,
+    /// Columns that there are.
+    pub(super) cols: usize,
+    /// Columns that are packed: whole vectors.
+    pub(super) width: usize,
+}
+
+/// The panels of a block of `n` columns: as many of the widest as fit, then narrower ones.
+#[inline(always)]
+pub(super) fn panels<S: Simd>(n: usize) -> Vec<Panel> {
+    let lanes = lanes::<S>();
+    let widest = if wide::<S>() { 4 } else { 2 };
+    let mut panels = Vec::with_capacity(n.div_ceil(widest * lanes) + 2);
+    let mut first = 0;
+    while first < n {
+        let vectors = match (n - first).div_ceil(lanes).min(widest) {
+            3 => 2,
+            vectors => vectors,
+        };
+        let width = vectors * lanes;
+        panels.push(Panel { first, cols: width.min(n - first), width });
+        first += width;
+    }
+    panels
+}
+
+/// Widest panel: four vectors of sixteen.
+const MAX_WIDTH: usize = 64;
+
+/// Numbers in a vector.
+const fn lanes<S: Simd>() -> usize {
+    size_of::<S::f32s>() / size_of::<f32>()
+}
+
+/// Whether there are 32 vector registers, not 16.
+const fn wide<S: Simd>() -> bool {
+    S::REGISTER_COUNT >= 32
+}
+
+/// Rows of A and the contraction indices of a pass.
+pub(super) struct Rows<'a> {
+    pub(super) a: Matrix<'a>,
+    pub(super) count: usize,
+    pub(super) k0: usize,
+    pub(super) depth: usize,
+}
+
+/// Where tiles of C go: tasks write different ones at the same time.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    first: *mut f32,
+    row_step: usize,
+    borrowed: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a pointer into a slice that is borrowed for as long, of which every task writes other elements and none reads those of
+// others.
+unsafe impl Send for Target<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Target<'_> {}
+
+impl<'a> Target<'a> {
+    pub(super) fn new(c: &'a mut [f32], row_step: usize) -> Self {
+        Self { first: c.as_mut_ptr(), row_step, borrowed: PhantomData }
+    }
+
+    /// The part that begins at this row and column.
+    pub(super) fn at(self, row: usize, col: usize) -> Self {
+        Self { first: self.first.wrapping_add(row * self.row_step + col), ..self }
+    }
+}
+
+/// C = A B (or +=) for rows of A and one panel, `values [depth, width]`.
+///
+/// # Safety
+/// From `target` on, there are `rows.count` rows with the panel's columns, which nobody else reads or writes.
+#[inline(always)]
+pub(super) unsafe fn multiply<S: Simd>(simd: S, rows: &Rows<'_>, panel: &Panel, values: &[f32], target: Target<'_>, add: bool) {
+    assert!(values.len() >= rows.depth * panel.width && rows.count > 0, "gemm: a panel is shorter than its shape");
+    rows.a.check("A", rows.count, rows.k0 + rows.depth);
+    // SAFETY: the two assertions above bound what is read, the caller what is written.
+    unsafe {
+        match (panel.width / lanes::<S>(), wide::<S>()) {
+            (4, true) => stripe::<S, 6, 4>(simd, rows, panel, values, target, add),
+            (2, true) => stripe::<S, 12, 2>(simd, rows, panel, values, target, add),
+            (_, true) => stripe::<S, 12, 1>(simd, rows, panel, values, target, add),
+            (2, false) => stripe::<S, 6, 2>(simd, rows, panel, values, target, add),
+            (_, false) => stripe::<S, 6, 1>(simd, rows, panel, values, target, add),
+        }
+    }
+}
+
+/// All rows, in tiles of `ROWS`.
+#[inline(always)]
+unsafe fn stripe<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    rows: &Rows<'_>,
+    panel: &Panel,
+    values: &[f32],
+    target: Target<'_>,
+    add: bool,
+) {
+    for row in (0..rows.count).step_by(ROWS) {
+        let count = ROWS.min(rows.count - row);
+        // SAFETY: as for the caller; the tile's rows are some of those.
+        unsafe {
+            let sums = sums::<S, ROWS, VECTORS>(simd, rows, row, count, values);
+            store(simd, sums, count, panel, target.at(row, 0), add);
+        }
+    }
+}
+
+/// Sums of `count` rows from `row` on; of a tile's other rows they are those of the last.
+#[inline(always)]
+unsafe fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    rows: &Rows<'_>,
+    row: usize,
+    count: usize,
+    values: &[f32],
+) -> [[S::f32s; VECTORS]; ROWS] {
+    let Matrix { data, row_step, col_step } = rows.a;
+    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    let first = data[row * row_step + rows.k0 * col_step..].as_ptr();
+    let offsets: [usize; ROWS] = std::array::from_fn(|i| i.min(count - 1) * row_step);
+    let (mut a, mut b) = (first, values.as_ptr());
+    for _ in 0..rows.depth {
+        // SAFETY: `values` holds `depth` times so many vectors, and A the rows and indices, as `multiply` checked.
+        unsafe {
+            let b_k: [S::f32s; VECTORS] = std::array::from_fn(|j| b.add(j * lanes::<S>()).cast::<S::f32s>().read_unaligned());
+            for (sums, offset) in sums.iter_mut().zip(offsets) {
+                let a = simd.splat_f32s(*a.add(offset));
+                for (sum, b) in sums.iter_mut().zip(b_k) {
+                    *sum = simd.mul_add_f32s(a, b, *sum);
+                }
+            }
+        }
+        (a, b) = (a.wrapping_add(col_step), b.wrapping_add(VECTORS * lanes::<S>()));
+    }
+    sums
+}
+
+/// Writes or adds the first `count` rows of a tile.
+#[inline(always)]
+unsafe fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    sums: [[S::f32s; VECTORS]; ROWS],
+    count: usize,
+    panel: &Panel,
+    target: Target<'_>,
+    add: bool,
+) {
+    let lanes = lanes::<S>();
+    for (i, sums) in sums.into_iter().enumerate() {
+        if i >= count {
+            return;
+        }
+        let c = target.at(i, 0).first;
+        // SAFETY: the caller lends these rows of C.
+        unsafe {
+            if panel.cols == panel.width {
+                for (j, sum) in sums.into_iter().enumerate() {
+                    let c = c.add(j * lanes).cast::<S::f32s>();
+                    c.write_unaligned(if add { simd.add_f32s(c.read_unaligned(), sum) } else { sum });
+                }
+            } else {
+                // Not a reference to `sums`, which would keep them in memory throughout.
+                let mut buffer = [0.0; MAX_WIDTH];
+                for (j, sum) in sums.into_iter().enumerate() {
+                    buffer[j * lanes..].as_mut_ptr().cast::<S::f32s>().write_unaligned(sum);
+                }
+                for (j, sum) in buffer[..panel.cols].iter().enumerate() {
+                    let c = c.add(j);
+                    *c = if add { *c + sum } else { *sum };
+                }
+            }
+        }
+    }
+}
