@@ -4,26 +4,34 @@
 //! `cargo bench --bench ops -- matmul` runs the cases whose name contains a word. A software adapter is timed only when
 //! `WGPU_ADAPTER_NAME` names it. Without `--bench`, as under `cargo test --benches`, every case is run once.
 //!
+//! `--gpu` leaves the CPU out, and cases that would take a device half a second at its roofs are left out too.
+//!
 //! No Criterion: its dependencies would change the features of others (serde, either) and build gemm and faer a second time.
 
 use embedding_compressor::Result;
 use embedding_compressor::backend::{AdapterChoice, Backend, Cpu, Gpu};
 use embedding_compressor::case::Case;
 use embedding_compressor::ops::TABLE;
-use embedding_compressor::roofline::{Roofline, runner};
+use embedding_compressor::roofline::{Roofline, TOO_LONG, cost, runner};
 
 fn main() -> Result<()> {
     let (flags, words): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
     let timed = flags.iter().any(|flag| flag == "--bench");
-    for backend in backends() {
+    let gpu_only = flags.iter().any(|flag| flag == "--gpu");
+    for backend in backends(gpu_only) {
         println!("{}", backend.describe());
         if !timed {
-            each_case(&words, |_, case| runner(&*backend, case)?(1))?;
+            each_case(&words, |_, case| if cost(case).flops < LARGE { runner(&*backend, case)?(1) } else { Ok(()) })?;
             continue;
         }
         let mut roofline = Roofline::new(&*backend)?;
         each_case(&words, |op, case| {
-            println!("{}", roofline.measure(op, case)?);
+            let least = roofline.least_seconds(case);
+            if least < TOO_LONG {
+                println!("{}", roofline.measure(op, case)?);
+            } else {
+                println!("{op} {}: left out, it takes {least:.1} s at least", case.name);
+            }
             Ok(())
         })?;
         println!("roofs at best: {}", roofline.best);
@@ -31,12 +39,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn backends() -> Vec<Box<dyn Backend>> {
-    let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(Cpu::new())];
+/// Flops of cases that are not run just to see that they do.
+const LARGE: u64 = 10_000_000_000;
+
+fn backends(gpu_only: bool) -> Vec<Box<dyn Backend>> {
+    let mut backends: Vec<Box<dyn Backend>> = if gpu_only { vec![] } else { vec![Box::new(Cpu::new())] };
     let asked = std::env::var_os("WGPU_ADAPTER_NAME").is_some();
     match Gpu::new(if asked { AdapterChoice::Any } else { AdapterChoice::Hardware }) {
         Ok(gpu) => backends.push(Box::new(gpu)),
-        Err(error) => println!("cpu only: {error}"),
+        Err(error) => println!("no GPU: {error}"),
     }
     backends
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::metric::Metric;
 use crate::model::{Compressor, DataInfo};
 use crate::ops::TABLE;
-use crate::roofline::{Roofline, Roofs, Row, Timed, medians};
+use crate::roofline::{Roofline, Roofs, Row, TOO_LONG, Timed, medians};
 use crate::search::neighbours;
 
 /// Queries of a search, at most.
@@ -160,13 +160,16 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Times every bench case of every op.
+/// Times every bench case of every op that the device is fast enough for.
 fn ops(backend: &dyn Backend, progress: &mut dyn FnMut(&str)) -> Result<(Roofs, Vec<Row>)> {
     progress("roofs");
     let mut roofline = Roofline::new(backend)?;
     let mut rows = Vec::new();
     for op in TABLE {
         for case in op.bench_cases() {
+            if roofline.least_seconds(&case) > TOO_LONG {
+                continue;
+            }
             progress(&format!("{} {}", op.name(), case.name));
             rows.push(roofline.measure(op.name(), &case)?);
         }

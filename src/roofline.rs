@@ -5,15 +5,20 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Program};
 use crate::case::{Case, Values};
 use crate::error::Result;
 use crate::op::{Cost, Op};
 use crate::ops::copy::CopyElements;
 use crate::ops::fma::Fma;
+use crate::plan::Role;
+use crate::tensor::Tensor;
 
 /// Shortest sample: the clock and the wait for the device do not count against it.
 const SAMPLE: Duration = Duration::from_millis(50);
+
+/// Least time of a case, in seconds, from which on a device is too slow for it.
+pub const TOO_LONG: f64 = 0.5;
 
 /// Samples of which the median is taken.
 const SAMPLES: usize = 5;
@@ -64,7 +69,8 @@ pub fn medians<const N: usize>(mut works: [&mut Timed<'_>; N]) -> Result<[f64; N
     }))
 }
 
-/// Compiles a case, writes its values, and returns what runs it as often as it is told and waits for the end.
+/// Compiles a case, writes its values (and noise into inputs that have none: those of cases too large to draw for every test), and
+/// returns what runs it as often as it is told and waits for the end.
 ///
 /// # Errors
 /// [`Error::Device`](crate::Error::Device) when the device refuses; from the returned function, when it fails.
@@ -78,6 +84,11 @@ pub fn runner(backend: &dyn Backend, case: &Case) -> Result<impl FnMut(u32) -> R
             Values::U32(x) => program.write(*tensor, x.as_slice())?,
         }
     }
+    for info in case.plan.tensors().iter().filter(|info| info.role == Role::Input) {
+        if case.values.iter().all(|(tensor, _)| *tensor != info.tensor) {
+            write_noise(&mut *program, info.tensor)?;
+        }
+    }
     let (routine, steps) = (case.routine, case.steps);
     Ok(move |repetitions| {
         // Handed over at once, so that many dispatches share a submission.
@@ -87,8 +98,28 @@ pub fn runner(backend: &dyn Backend, case: &Case) -> Result<impl FnMut(u32) -> R
     })
 }
 
+/// Fills a tensor with numbers from -0.5 to 0.5, all bits of which change: devices run faster on zeros.
+fn write_noise(program: &mut dyn Program, tensor: Tensor) -> Result<()> {
+    let row_len = tensor.shape.len() / tensor.rows() as usize;
+    let block_rows = (NOISE_BLOCK / row_len).max(1);
+    let mut block = vec![0.0; block_rows * row_len];
+    let mut state = 1_u32;
+    for first in (0..tensor.rows() as usize).step_by(block_rows) {
+        let rows = block_rows.min(tensor.rows() as usize - first);
+        for x in &mut block {
+            state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+            *x = (state ^ state >> 16) as f32 / 4_294_967_296.0 - 0.5;
+        }
+        program.write_rows(tensor, first as u32, block[..rows * row_len].into())?;
+    }
+    Ok(())
+}
+
+/// Elements of noise that are written at once.
+const NOISE_BLOCK: usize = 1 << 22;
+
 /// Work of all steps of a case.
-fn cost(case: &Case) -> Cost {
+pub fn cost(case: &Case) -> Cost {
     let costs = case.plan.routines().iter().flatten().map(|node| node.op.cost(&node.params));
     let steps = u64::from(case.steps);
     costs.fold(Cost::default(), |sum, c| Cost { flops: sum.flops + steps * c.flops, bytes: sum.bytes + steps * c.bytes })
@@ -110,6 +141,11 @@ impl Roofs {
             gbyte_per_second: self.gbyte_per_second.max(other.gbyte_per_second),
         }
     }
+}
+
+/// 10^9 units of work per second.
+fn rate(work: u64, seconds: f64) -> f64 {
+    work as f64 / seconds / 1e9
 }
 
 impl fmt::Display for Roofs {
@@ -164,11 +200,31 @@ impl<'a> Roofline<'a> {
     /// [`Error::Device`](crate::Error::Device) when the device fails or lacks the 544 MiB that they take.
     pub fn new(backend: &'a dyn Backend) -> Result<Self> {
         let roof = |case: &Case| -> Result<_> { Ok((cost(case), Timed::new(runner(backend, case)?)?)) };
-        Ok(Self {
+        let mut roofline = Self {
             backend,
             roofs: [roof(&Fma::bench_cases()[0])?, roof(&CopyElements::bench_cases()[0])?],
             best: Roofs::default(),
-        })
+        };
+        let [(_, fma), (_, copy)] = &mut roofline.roofs;
+        let seconds = medians([fma, copy])?;
+        roofline.raise(seconds);
+        Ok(roofline)
+    }
+
+    /// The roofs by the seconds that their cases took.
+    fn raise(&mut self, [fma_seconds, copy_seconds]: [f64; 2]) -> Roofs {
+        let [(fma_cost, _), (copy_cost, _)] = &self.roofs;
+        let roofs =
+            Roofs { gflop_per_second: rate(fma_cost.flops, fma_seconds), gbyte_per_second: rate(copy_cost.bytes, copy_seconds) };
+        self.best = self.best.max(roofs);
+        roofs
+    }
+
+    /// Seconds that the best roofs allow a case: some cases are made for devices that are much faster than others.
+    pub fn least_seconds(&self, case: &Case) -> f64 {
+        let cost = cost(case);
+        let arithmetic = cost.flops as f64 / self.best.gflop_per_second;
+        arithmetic.max(cost.bytes as f64 / self.best.gbyte_per_second) / 1e9
     }
 
     /// Times a case of the op with this name.
@@ -177,12 +233,9 @@ impl<'a> Roofline<'a> {
     /// [`Error::Device`](crate::Error::Device) when the device fails.
     pub fn measure(&mut self, op: &'static str, case: &Case) -> Result<Row> {
         let mut work = Timed::new(runner(self.backend, case)?)?;
-        let [(fma_cost, fma), (copy_cost, copy)] = &mut self.roofs;
-        let [seconds, fma_seconds, copy_seconds] = medians([&mut work, fma, copy])?;
-        let rate = |work: u64, seconds: f64| work as f64 / seconds / 1e9;
-        let roofs =
-            Roofs { gflop_per_second: rate(fma_cost.flops, fma_seconds), gbyte_per_second: rate(copy_cost.bytes, copy_seconds) };
-        self.best = self.best.max(roofs);
+        let [(_, fma), (_, copy)] = &mut self.roofs;
+        let [seconds, roof_seconds @ ..] = medians([&mut work, fma, copy])?;
+        let roofs = self.raise(roof_seconds);
         let cost = cost(case);
         let (gflop_per_second, gbyte_per_second) = (rate(cost.flops, seconds), rate(cost.bytes, seconds));
         let fraction_of_roof = (gflop_per_second / roofs.gflop_per_second).max(gbyte_per_second / roofs.gbyte_per_second);

@@ -30,13 +30,34 @@ pub(super) fn all() -> Vec<Case> {
 }
 
 pub(super) fn bench() -> Vec<Case> {
-    let shapes = [(Layout::NT, [1, 1024, 1024, 1024]), (Layout::NT, [1, 512, 4096, 384]), (Layout::NT, [1, 4096, 32, 384])];
-    let backward = [(Layout::NN, [1, 512, 32, 4096]), (Layout::TN, [1, 32, 384, 4096])];
-    let named = shapes.into_iter().chain(backward).map(|(layout, shape)| {
-        let [_, m, n, k] = shape;
-        case(format!("{layout:?} {m}x{n}x{k}"), Limits::NONE, layout, shape, Fill::Normal, Write::Set)
-    });
-    named.collect()
+    use Layout::{NN, NT, TN};
+    let shapes = [
+        // Scores: of a batch, of teachers in many dimensions, of compressed rows.
+        (NT, [1024, 1024, 1024]),
+        (NT, [512, 4096, 384]),
+        (NT, [512, 4096, 4096]),
+        (NT, [512, 4096, 64]),
+        // Maps of many rows to few dimensions.
+        (NT, [4096, 32, 384]),
+        (NT, [4096, 64, 4096]),
+        // Backward.
+        (NN, [512, 32, 4096]),
+        (TN, [32, 384, 4096]),
+        (TN, [64, 4096, 512]),
+        // What libraries are compared by.
+        (NT, [4096, 4096, 4096]),
+    ];
+    shapes.into_iter().map(|(layout, shape)| bench_case(layout, shape)).collect()
+}
+
+/// A product of noise, which only what times it makes.
+fn bench_case(layout: Layout, [m, n, k]: [u32; 3]) -> Case {
+    Case::new(format!("{layout:?} {m}x{n}x{k}"), |case| {
+        let a = case.plan.input("a", if layout == Layout::TN { [k, m] } else { [m, k] });
+        let b = case.plan.input("b", if layout == Layout::NT { [n, k] } else { [k, n] });
+        let c = case.output("c", [m, n]);
+        matmul(&mut case.plan, layout, a, b, c, Write::Set);
+    })
 }
 
 /// The variants that the rule keeps for products too large for tests, on small ones: with whole and broken tiles, aligned and not.
