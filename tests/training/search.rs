@@ -11,7 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use crate::gpu::with_gpu;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    // Rows fill no block, one, several, and several with a rest; queries the same; down to one neighbour and up to all.
+    // Rows fill no block, one, several, and several with a rest; queries the same; down to one neighbour and up to all. On GPUs, more
+    // than 256 neighbours are searched by scores that are stored, and a database that several blocks of queries search is kept.
     let shapes = [
         (2, 3, 2, 1),
         (50, 2, 50, 49),
@@ -20,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         (4097, 2, 10, 100),
         (9000, 3, 30, 1024),
         (2600, 2, 2600, 5),
+        (4200, 2, 1100, 257),
     ];
     let mut trials = Vec::new();
     for metric in [Metric::Dot, Metric::L2] {
