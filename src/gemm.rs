@@ -154,8 +154,8 @@ impl WithSimd for Task<'_> {
             }
             for row in (0..m).step_by(BLOCK_ROWS) {
                 let count = BLOCK_ROWS.min(m - row);
-                let a =
-                    if a.col_step == 1 { a.part(row, k0) } else { pack::gather(&mut gathered, a.part(row, k0), count, depth) };
+                let a = a.part(row, k0);
+                let a = if collides { pack::gather(&mut gathered, a, count, depth) } else { a };
                 let rows = Rows { a, count, depth };
                 for panel in &panels {
                     let values = &packed[panel.first * depth..][..panel.width * depth];
