@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::plan::{Limits, Plan, Routine};
 use crate::tensor::Tensor;
 
-pub use gpu::{AdapterChoice, AdapterInfo, AdapterKind, Gpu, adapters};
+pub use gpu::{AdapterChoice, AdapterInfo, AdapterKind, Checks, Gpu, adapters};
 pub use host::{Cpu, Oracle};
 
 /// Where to compute.

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use embedding_compressor::backend::{AdapterKind, Backend, Cpu, DeviceChoice, Gpu, adapters, choose};
+use embedding_compressor::backend::{AdapterKind, Backend, Checks, Cpu, DeviceChoice, Gpu, adapters, choose};
 use embedding_compressor::case::Case;
 use embedding_compressor::op::{Cost, Io, Op, Pass, Shader, Tolerance};
 use embedding_compressor::plan::{Limits, Plan};
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         on_gpu("steps run in order::gpu", |gpu| steps_run_in_order(gpu)),
         on_gpu("too large a tensor is named", too_large_a_tensor_is_named),
         on_gpu("a refused shader is named", a_refused_shader_is_named),
+        on_gpu("a write behind the end is seen", a_write_behind_the_end_is_seen),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
@@ -69,7 +70,7 @@ fn steps_run_in_order(backend: &dyn Backend) {
     let mut plan = Plan::new(backend.limits());
     let digest = plan.state_indices("digest", [1, 1]);
     let routine = plan.routine();
-    plan.push::<Digest<true>>([0], &[], &[digest]);
+    plan.push::<Digest<WHOLE>>([0], &[], &[digest]);
     let mut program = backend.compile(plan).expect("the plan is small");
     program.run(routine, 0..700).expect("the device works");
     program.run(routine, 700..701).expect("the device works");
@@ -90,14 +91,35 @@ fn a_refused_shader_is_named(gpu: &Gpu) {
     let mut plan = Plan::new(gpu.limits());
     let digest = plan.state_indices("digest", [1, 1]);
     plan.routine();
-    plan.push::<Digest<false>>([0], &[], &[digest]);
+    plan.push::<Digest<WITHOUT_ENTRY>>([0], &[], &[digest]);
     let error = gpu.compile(plan).err().expect("the shader has no entry point");
     assert!(error.to_string().contains("digest of steps") && error.exit_code() == 4, "{error}");
     steps_run_in_order(gpu);
 }
 
+/// Parity tests rely on guards, which are elements like others to a device.
+fn a_write_behind_the_end_is_seen(gpu: &Gpu) {
+    let gpu = gpu.with_checks(Checks { guards: true, ..Checks::default() });
+    let mut plan = Plan::new(gpu.limits());
+    let digest = plan.state_indices("digest", [1, 1]);
+    let other = plan.state_indices("other", [1, 1]);
+    let routine = plan.routine();
+    plan.push::<Digest<ASTRAY>>([0], &[], &[digest]);
+    let mut program = gpu.compile(plan).expect("the plan is small");
+    program.run(routine, 0..1).expect("the device works");
+    let error = program.read_indices(digest).expect_err("it is written behind the end");
+    assert!(error.to_string().contains("digest"), "{error}");
+    assert!(program.read_indices(other).is_ok(), "the other tensor is whole");
+}
+
 /// Folds the step into a number, such that the order of steps shows.
-struct Digest<const WHOLE: bool>;
+struct Digest<const KIND: usize>;
+
+const WHOLE: usize = 0;
+/// A shader without an entry point is well-formed, and refused only by the device.
+const WITHOUT_ENTRY: usize = 1;
+/// Writes behind the end of its tensor.
+const ASTRAY: usize = 2;
 
 const DECLARATIONS: &str = "
     struct Params { step: u32 }
@@ -107,14 +129,17 @@ const ENTRY: &str = "
     @compute @workgroup_size(1)
     fn main() { digest[0] = digest[0] * 31u + p.step; }";
 
-impl<const WHOLE: bool> Op for Digest<WHOLE> {
+const ASTRAY_ENTRY: &str = "
+    @compute @workgroup_size(1)
+    fn main() { digest[1] = p.step; }";
+
+impl<const KIND: usize> Op for Digest<KIND> {
     const NAME: &'static str = "digest";
     type Params = [u32; 1];
     const TOLERANCE: Tolerance = Tolerance::Exact;
 
     fn passes(_: &[u32; 1]) -> Vec<Pass> {
-        // A shader without an entry point is well-formed, and refused only by the device.
-        let parts: &[&str] = if WHOLE { &[DECLARATIONS, ENTRY] } else { &[DECLARATIONS] };
+        let parts: &[&str] = [&[DECLARATIONS, ENTRY] as &[&str], &[DECLARATIONS], &[DECLARATIONS, ASTRAY_ENTRY]][KIND];
         vec![Pass { shader: Shader { name: "digest of steps", parts }, constants: Vec::new(), grid: [1, 1, 1] }]
     }
 

@@ -1,10 +1,11 @@
-//! Every case of every op: native code and shaders against the f64 oracle.
+//! Every case of every op: native code and shaders against the f64 oracle. Shaders run trusted, as they do in use, and with the tests of
+//! indices that wgpu adds; in both modes nothing may be written behind the end of any tensor.
 
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use embedding_compressor::Result;
-use embedding_compressor::backend::{Backend, Cpu, Oracle, Program};
+use embedding_compressor::backend::{Backend, Checks, Cpu, Gpu, Oracle, Program};
 use embedding_compressor::case::{Case, Values};
 use embedding_compressor::op::Tolerance;
 use embedding_compressor::ops::TABLE;
@@ -25,11 +26,22 @@ fn main() -> ExitCode {
             let subject = Arc::new(Subject { case, tolerance: op.tolerance(), expected: OnceLock::new() });
             let native = Arc::clone(&subject);
             trials.push(Trial::test(format!("{name}::native"), move || native.check(&Cpu::new())));
-            let check = move || gpu::with_gpu(|gpu| subject.check(gpu).map(|()| Completion::Completed));
-            trials.push(Trial::ignorable_test(format!("{name}::gpu"), check));
+            for (mode, checked) in [("gpu trusted", false), ("gpu checked", true)] {
+                let subject = Arc::clone(&subject);
+                trials.push(Trial::ignorable_test(format!("{name}::{mode}"), move || on_gpu(checked, |gpu| subject.check(gpu))));
+            }
         }
     }
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Runs a test on the GPU with guards behind its buffers, and with shaders checked or trusted.
+fn on_gpu(checked: bool, test: impl Fn(&Gpu) -> Result<(), Failed>) -> Result<Completion, Failed> {
+    static MODES: [OnceLock<Gpu>; 2] = [const { OnceLock::new() }; 2];
+    gpu::with_gpu(|gpu| {
+        let gpu = MODES[usize::from(checked)].get_or_init(|| gpu.with_checks(Checks { shaders: checked, guards: true }));
+        test(gpu).map(|()| Completion::Completed)
+    })
 }
 
 /// A case and what the oracle makes of it.
@@ -59,7 +71,15 @@ impl Subject {
                 Expected::Index(expected) => compare_index(tensor, &program.read_indices(tensor)?, expected)?,
             }
         }
-        self.check_inputs(&mut *program)
+        self.check_inputs(&mut *program)?;
+        // Reading a tensor from the GPU tells whether something was written behind it.
+        for info in case.plan.tensors() {
+            match info.tensor.dtype {
+                DType::F32 => program.read(info.tensor).map(drop)?,
+                DType::U32 => program.read_indices(info.tensor).map(drop)?,
+            }
+        }
+        Ok(())
     }
 
     fn check_inputs(&self, program: &mut dyn Program) -> Result<(), Failed> {

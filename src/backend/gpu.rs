@@ -17,6 +17,16 @@ pub use adapter::{AdapterChoice, AdapterInfo, AdapterKind, adapters};
 use device::Device;
 use program::GpuProgram;
 
+/// What a [`Gpu`] tests while it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checks {
+    /// Indices, divisors and the ends of loops in shaders, all of which shaders see to themselves: slower, and nothing else if they
+    /// are right. `EMBEDDING_COMPRESSOR_CHECKED_SHADERS` in the environment turns it on.
+    pub shaders: bool,
+    /// A few elements behind every buffer, which nothing may write: reading a tensor fails if something has. For tests.
+    pub guards: bool,
+}
+
 /// Dimensions and neighbours up to which a search selects scores where it computes them.
 ///
 /// Storing a score and reading it again moves 8 bytes, which a GPU with 10 flops to the byte does in the time of 80 flops; a
@@ -37,7 +47,14 @@ impl Gpu {
     /// [`Error::Device`](crate::Error::Device) with the adapters that were looked at and why none was taken.
     pub fn new(choice: AdapterChoice) -> Result<Self> {
         let (device, queue, info) = adapter::open(choice)?;
-        Ok(Self { info, device: Arc::new(Device::new(device, queue)) })
+        let checks = Checks { shaders: std::env::var_os("EMBEDDING_COMPRESSOR_CHECKED_SHADERS").is_some(), guards: false };
+        Ok(Self { info, device: Arc::new(Device::new(device, queue, checks)) })
+    }
+
+    /// The same GPU with other checks; it compiles its own shaders.
+    #[must_use]
+    pub fn with_checks(&self, checks: Checks) -> Self {
+        Self { info: self.info.clone(), device: Arc::new(self.device.with_checks(checks)) }
     }
 
     /// The adapter that was opened.

@@ -90,7 +90,17 @@ impl Op for ListwiseKl {
     const TOLERANCE: Tolerance = Tolerance::Relative(1e-4);
 
     fn passes(p: &Params) -> Vec<Pass> {
-        vec![Pass { shader: shader!("listwise_kl", "grid"), constants: Vec::new(), grid: flat_grid(p.rows) }]
+        let grid = flat_grid(p.rows);
+        // Registers hold 1024 columns for each pair of vectors of a thread, of which there are plenty for eight.
+        let Some(vectors) = [1, 2, 4, 8].into_iter().find(|vectors| p.cols <= vectors * 1024) else {
+            return vec![Pass { shader: shader!("listwise_kl_long", "grid"), constants: Vec::new(), grid }];
+        };
+        let shader = if p.cols.is_multiple_of(4) {
+            shader!("listwise_kl", "list_vec4", "grid")
+        } else {
+            shader!("listwise_kl", "list_scalar", "grid")
+        };
+        vec![Pass { shader, constants: vec![("VECTORS", vectors)], grid }]
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {
@@ -154,8 +164,13 @@ impl Op for ListwiseKl {
 
     fn cases() -> Vec<Case> {
         let mut cases = Vec::new();
-        for [rows, cols] in [[1, 1], [2, 2], [3, 5], [5, 255], [4, 256], [7, 257], [2, 5000], [300, 17]] {
+        let shapes = [[1, 1], [2, 2], [3, 5], [5, 255], [4, 256], [7, 257], [300, 17], [2, 1024], [3, 1999], [2, 4096], [2, 5000], [1, 8191]];
+        for [rows, cols] in shapes {
             cases.push(case(Setup { rows, cols, ..Setup::default() }));
+        }
+        // Longer than registers hold.
+        for (name, items, inverse_temperature) in [("long", 20, 2.5), ("long, all masked", 1, 2.5), ("long, logits to 1e4", 20, 4000.0)] {
+            cases.push(case(Setup { name, rows: 2, cols: 9001, items, inverse_temperature, ..Setup::default() }));
         }
         let small = Setup { rows: 6, cols: 40, ..Setup::default() };
         cases.push(case(Setup { name: "heavy-tailed", fill: Fill::HeavyTailed, ..small.clone() }));

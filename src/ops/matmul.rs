@@ -1,12 +1,16 @@
 //! Batched matrix product in the three layouts that training and search need.
 
+mod cases;
+mod variant;
+
 use bytemuck::{Pod, Zeroable};
 
-use crate::case::{Case, Fill, GradientCheck};
+use crate::case::Case;
 use crate::gemm::{Matrix, gemm};
-use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, shader};
-use crate::plan::{Limits, Plan, Window};
+use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, flat_grid, shader};
+use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
+use variant::Variant;
 
 /// Which operand is stored transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,17 @@ pub enum Layout {
 /// # Panics
 /// If the shapes do not fit together.
 pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
+    record(plan, layout, [a, b, c], write, Variant::choose);
+}
+
+/// [`matmul`], by the variants that `choose` names for `[batch, m, n, k]`.
+fn record(
+    plan: &mut Plan,
+    layout: Layout,
+    [a, b, c]: [Tensor; 3],
+    write: Write,
+    choose: impl Fn([u32; 4]) -> Variant,
+) {
     let (m, k) = if layout == Layout::TN { (a.cols(), a.rows()) } else { (a.rows(), a.cols()) };
     let (n, inner) = if layout == Layout::NT { (b.rows(), b.cols()) } else { (b.cols(), b.rows()) };
     assert!(k == inner, "matmul {layout:?}: inner dimensions differ: {a} x {b}");
@@ -48,6 +63,11 @@ pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, 
         accumulate: u32::from(write == Write::Add),
         a_by_k: u32::from(layout == Layout::TN),
         b_by_k: u32::from(layout != Layout::NT),
+        // Set when the windows are known.
+        tile_m: 0,
+        tile_n: 0,
+        parts: 1,
+        part_k: k,
     };
     // Rows of A are rows of C (NN, NT) or contraction indices (TN); rows of B are contraction indices (NN) or columns of C (NT).
     if layout == Layout::TN {
@@ -59,7 +79,7 @@ pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, 
                 accumulate: whole.accumulate | u32::from(o.first_row > 0),
                 ..whole
             };
-            plan.push::<Matmul>(params, &[o.left, o.right], &[c]);
+            push(plan, params, [o.left, o.right, c], &choose);
         }
         return;
     }
@@ -76,8 +96,20 @@ pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, 
                 params.a_offset += w.first_row;
                 params.accumulate |= u32::from(w.first_row > 0);
             }
-            plan.push::<Matmul>(params, &[o.left, w.tensor], &[o.right]);
+            push(plan, params, [o.left, w.tensor, o.right], &choose);
         }
+    }
+}
+
+/// Pushes the product of windows, with room for the products of parts where the contraction is split.
+fn push(plan: &mut Plan, params: Params, [a, b, c]: [Tensor; 3], choose: impl Fn([u32; 4]) -> Variant) {
+    let Variant { tile: [tile_m, tile_n], parts, part_k } = choose([params.batch, params.m, params.n, params.k]);
+    let params = Params { tile_m, tile_n, parts, part_k, ..params };
+    if parts == 1 {
+        plan.push::<Matmul>(params, &[a, b], &[c]);
+    } else {
+        let products = plan.scratch("products of parts", [params.batch * parts * params.m, params.n]);
+        plan.push::<Matmul>(params, &[a, b], &[products, c]);
     }
 }
 
@@ -118,6 +150,12 @@ fn overlaps(plan: &Plan, left: Tensor, right: Tensor) -> Vec<Overlap> {
     found
 }
 
+/// A, B and C; the products of parts, before C, are for shaders only.
+fn operands<F: Copy>(mut io: Io<'_, F>) -> (&[F], &[F], &mut [F]) {
+    let c = io.outputs.pop().expect("a product is written").real();
+    (io.inputs[0].real(), io.inputs[1].real(), c)
+}
+
 /// The op; [`matmul`] records it.
 pub struct Matmul;
 
@@ -142,13 +180,41 @@ pub struct Params {
     accumulate: u32,
     a_by_k: u32,
     b_by_k: u32,
+    /// Rows and columns of C that a workgroup makes.
+    tile_m: u32,
+    tile_n: u32,
+    /// Parts of the contraction, and the indices of each.
+    parts: u32,
+    part_k: u32,
 }
 
 impl Params {
-    /// Side of the tile of C that a workgroup makes: 64, or 32 where 64 would leave most of a GPU without work.
-    fn tile(&self) -> u32 {
-        let workgroups = self.m.div_ceil(64) * self.n.div_ceil(64) * self.batch;
-        if workgroups < 64 { 32 } else { 64 }
+    /// The shader that makes tiles.
+    fn multiplying(&self) -> Pass {
+        let by_k = [("A_BY_K", self.a_by_k), ("B_BY_K", self.b_by_k)];
+        let grid = [self.n.div_ceil(self.tile_n), self.m.div_ceil(self.tile_m), self.batch * self.parts];
+        let (shader, tile) = if self.tile_m.max(self.tile_n) <= 64 {
+            let shader = if self.aligned() {
+                shader!("matmul", "matmul_params", "matmul_task", "operands_vec4", "product_vec4")
+            } else {
+                shader!("matmul", "matmul_params", "matmul_task", "operands_scalar", "product_scalar")
+            };
+            (shader, vec![("TILE", self.tile_m)])
+        } else {
+            let shader = if self.aligned() {
+                shader!("matmul_wide", "matmul_params", "matmul_task", "operands_vec4", "product_vec4")
+            } else {
+                shader!("matmul_wide", "matmul_params", "matmul_task", "operands_scalar", "product_scalar")
+            };
+            (shader, vec![("TALL", u32::from(self.tile_m == 128)), ("WIDE", u32::from(self.tile_n == 128))])
+        };
+        Pass { shader, constants: tile.into_iter().chain(by_k).collect(), grid }
+    }
+
+    /// The shader that adds the products of parts.
+    fn adding(&self) -> Pass {
+        let elements = self.m * self.n * self.batch;
+        Pass { shader: shader!("matmul_sum", "matmul_params", "grid"), constants: vec![], grid: flat_grid(elements.div_ceil(256)) }
     }
 
     /// Whether every vector of four lies within a row and at a multiple of four.
@@ -182,19 +248,11 @@ impl Op for Matmul {
     const TOLERANCE: Tolerance = Tolerance::Relative(2e-6);
 
     fn passes(p: &Params) -> Vec<Pass> {
-        let tile = p.tile();
-        let shader = if p.aligned() {
-            shader!("matmul", "operands_vec4", "product_vec4")
-        } else {
-            shader!("matmul", "operands_scalar", "product_scalar")
-        };
-        let constants = vec![("TILE", tile), ("A_BY_K", p.a_by_k), ("B_BY_K", p.b_by_k)];
-        vec![Pass { shader, constants, grid: [p.n.div_ceil(tile), p.m.div_ceil(tile), p.batch] }]
+        if p.parts == 1 { vec![p.multiplying()] } else { vec![p.multiplying(), p.adding()] }
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {
-        let ([a, b], [c]) = io.take();
-        let (a, b, c) = (a.real(), b.real(), c.real());
+        let (a, b, c) = operands(io);
         let [(a_row, a_col), (b_row, b_col)] = p.steps();
         let shape = [p.m, p.n, p.k].map(|length| length as usize);
         for batch in 0..p.batch {
@@ -206,8 +264,7 @@ impl Op for Matmul {
     }
 
     fn oracle(p: &Params, io: Io<'_, f64>) {
-        let ([a, b], [c]) = io.take();
-        let (a, b, c) = (a.real(), b.real(), c.real());
+        let (a, b, c) = operands(io);
         let [(a_row, a_col), (b_row, b_col)] = p.steps();
         for batch in 0..p.batch {
             let [a0, b0, c0] = p.bases(batch);
@@ -228,54 +285,10 @@ impl Op for Matmul {
     }
 
     fn cases() -> Vec<Case> {
-        use Layout::{NN, NT, TN};
-        let mut cases = Vec::new();
-        for layout in [NN, NT, TN] {
-            for [m, n, k] in [[1, 1, 1], [3, 5, 7], [33, 65, 31], [64, 64, 64], [65, 63, 33], [16, 1, 1], [1, 130, 4], [128, 36, 100]] {
-                cases.push(case(format!("{layout:?} {m}x{n}x{k}"), Limits::NONE, layout, [1, m, n, k], Fill::Normal, Write::Set));
-            }
-            // Enough tiles for the larger tile, in both ways of access.
-            cases.push(case(format!("{layout:?} 512x520x20"), Limits::NONE, layout, [1, 512, 520, 20], Fill::Normal, Write::Set));
-            cases.push(case(format!("{layout:?} 511x515x19"), Limits::NONE, layout, [1, 511, 515, 19], Fill::Normal, Write::Add));
-            cases.push(case(format!("{layout:?} add 40x24x48"), Limits::NONE, layout, [1, 40, 24, 48], Fill::Normal, Write::Add));
-            cases.push(case(format!("{layout:?} batch 3 20x28x36"), Limits::NONE, layout, [3, 20, 28, 36], Fill::Normal, Write::Set));
-            cases.push(case(format!("{layout:?} batch 2 add 5x7x9"), Limits::NONE, layout, [2, 5, 7, 9], Fill::Normal, Write::Add));
-            cases.push(case(format!("{layout:?} heavy-tailed"), Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
-            let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
-            // Every operand spans windows but the result of TN, which must not.
-            let shape = if layout == TN { [1, 64, 70, 160] } else { [1, 160, 130, 70] };
-            cases.push(case(format!("{layout:?} row windows"), limits, layout, shape, Fill::Normal, Write::Set));
-        }
-        cases
+        cases::all()
     }
 
     fn bench_cases() -> Vec<Case> {
-        let shapes = [(Layout::NT, [1, 1024, 1024, 1024]), (Layout::NT, [1, 512, 4096, 384]), (Layout::NT, [1, 4096, 32, 384])];
-        let backward = [(Layout::NN, [1, 512, 32, 4096]), (Layout::TN, [1, 32, 384, 4096])];
-        let named = shapes.into_iter().chain(backward).map(|(layout, shape)| {
-            let [_, m, n, k] = shape;
-            case(format!("{layout:?} {m}x{n}x{k}"), Limits::NONE, layout, shape, Fill::Normal, Write::Set)
-        });
-        named.collect()
+        cases::bench()
     }
-}
-
-fn case(name: String, limits: Limits, layout: Layout, [batch, m, n, k]: [u32; 4], fill: Fill, write: Write) -> Case {
-    Case::with_limits(name, limits, |case| {
-        let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
-        let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
-        let c = case.in_out("c", [batch, m, n], Fill::Normal);
-        matmul(&mut case.plan, layout, a, b, c, write);
-        // d(sum of g C)/dA, with the layouts that backward passes use: the three layouts check each other.
-        if m * n * k <= 1000 && batch == 1 && write == Write::Set {
-            let g = case.input("g", [m, n], Fill::Normal);
-            let gradient = case.output("gradient", [a.rows(), a.cols()]);
-            match layout {
-                Layout::NN => matmul(&mut case.plan, Layout::NT, g, b, gradient, Write::Set),
-                Layout::NT => matmul(&mut case.plan, Layout::NN, g, b, gradient, Write::Set),
-                Layout::TN => matmul(&mut case.plan, Layout::NT, b, g, gradient, Write::Set),
-            }
-            case.gradients.push(GradientCheck { wrt: a, output: c, upstream: Some(g), gradient });
-        }
-    })
 }

@@ -1,8 +1,10 @@
 //! The open device: its errors, its submissions, its transfers, its compiled shaders.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::backend::gpu::Checks;
 use crate::backend::gpu::pipeline::Kernel;
 use crate::error::{Error, Result};
 use crate::op::{Pass, Shader};
@@ -21,13 +23,14 @@ type Variant = (Shader, Vec<(&'static str, u32)>);
 pub(super) struct Device {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
+    pub(super) checks: Checks,
     /// The first error that no error scope caught, the loss of the device included.
     fault: Arc<OnceLock<String>>,
     kernels: Mutex<HashMap<Variant, Arc<Kernel>>>,
 }
 
 impl Device {
-    pub(super) fn new(device: wgpu::Device, queue: wgpu::Queue) -> Self {
+    pub(super) fn new(device: wgpu::Device, queue: wgpu::Queue, checks: Checks) -> Self {
         let fault = Arc::new(OnceLock::new());
         let (uncaptured, lost) = (Arc::clone(&fault), Arc::clone(&fault));
         // The first report is the cause; later ones are its consequences and are not kept.
@@ -37,7 +40,13 @@ impl Device {
         device.set_device_lost_callback(move |reason, message| {
             let _ = lost.set(format!("the device was lost ({reason:?}): {message}"));
         });
-        Self { device, queue, fault, kernels: Mutex::default() }
+        Self { device, queue, checks, fault, kernels: Mutex::default() }
+    }
+
+    /// The same device with other checks, and no shaders compiled yet.
+    pub(super) fn with_checks(&self, checks: Checks) -> Self {
+        let (device, queue, fault) = (self.device.clone(), self.queue.clone(), Arc::clone(&self.fault));
+        Self { device, queue, checks, fault, kernels: Mutex::default() }
     }
 
     /// The compiled shader of a pass, compiled at most once.
@@ -100,12 +109,12 @@ impl Device {
         waited.map(|_| ()).map_err(|error| Error::device(format!("the device does not answer: {error}")))
     }
 
-    /// Hands the first bytes of a buffer to `sink`, piece by piece, once everything submitted before is done.
-    pub(super) fn read(&self, buffer: &wgpu::Buffer, bytes: u64, mut sink: impl FnMut(&[u8])) -> Result<()> {
+    /// Hands bytes of a buffer to `sink`, piece by piece, once everything submitted before is done.
+    pub(super) fn read(&self, buffer: &wgpu::Buffer, bytes: Range<u64>, mut sink: impl FnMut(&[u8])) -> Result<()> {
         self.check()?;
         let refused = |what: &dyn std::fmt::Display| Error::device(format!("cannot read from the device: {what}"));
-        for start in (0..bytes).step_by(PIECE_BYTES) {
-            let size = (bytes - start).min(PIECE_BYTES as u64);
+        for start in bytes.clone().step_by(PIECE_BYTES) {
+            let size = (bytes.end - start).min(PIECE_BYTES as u64);
             let (staging, index) = self
                 .guarded(|| {
                     let staging = self.device.create_buffer(&wgpu::BufferDescriptor {

@@ -19,14 +19,14 @@ impl Kernel {
     pub(super) fn new(device: &Device, pass: &Pass, params_size: u32) -> Result<Self> {
         let source = pass.source();
         let bindings = bindings(&source).map_err(|text| refused(pass, &text))?;
-        device.guarded(|| build(&device.device, pass, source, &bindings, params_size)).map_err(|e| refused(pass, &e.to_string()))
+        device.guarded(|| build(device, pass, source, &bindings, params_size)).map_err(|e| refused(pass, &e.to_string()))
     }
 }
 
-fn build(device: &wgpu::Device, pass: &Pass, source: String, bindings: &[Binding], params_size: u32) -> Kernel {
+fn build(owner: &Device, pass: &Pass, source: String, bindings: &[Binding], params_size: u32) -> Kernel {
     let label = Some(pass.shader.name);
-    let module =
-        device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(source.into()) });
+    let device = &owner.device;
+    let module = module(owner, wgpu::ShaderModuleDescriptor { label, source: wgpu::ShaderSource::Wgsl(source.into()) });
     let entries: Vec<_> = bindings.iter().map(Binding::entry).collect();
     let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
     let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
@@ -44,6 +44,21 @@ fn build(device: &wgpu::Device, pass: &Pass, source: String, bindings: &[Binding
         cache: None,
     });
     Kernel { pipeline, layout, bindings: bindings.iter().map(|b| b.index).collect() }
+}
+
+/// Shaders are part of this crate, and trusted unless they are to be checked: wgpu then adds no tests of indices, divisors and loops,
+/// which keep compilers from unrolling and cost a clamp for each access to workgroup memory.
+#[expect(unsafe_code, reason = "leaving the tests out is unsafe, and what they would catch is tested for; see below")]
+fn module(device: &Device, descriptor: wgpu::ShaderModuleDescriptor<'_>) -> wgpu::ShaderModule {
+    if device.checks.shaders {
+        return device.device.create_shader_module(descriptor);
+    }
+    // SAFETY: the sources are those of `shaders/` alone. Every invocation compares its rows and columns with the sizes in its
+    // parameters, which the functions beside each op take from the shapes of the tensors bound; rows that are named by tables of
+    // indices come from this crate and lie within what they index. Loops count up to such sizes, or halve or double a number. Divisors
+    // are constants or sizes, none of which is 0. `tests/parity.rs` runs every case with and without the tests, among elements that
+    // nothing may read or write.
+    unsafe { device.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) }
 }
 
 fn refused(pass: &Pass, text: &str) -> Error {

@@ -24,6 +24,9 @@ const MAX_WORK: u64 = 20_000_000_000;
 /// A small GPU does about 100 GFLOP/s of such kernels, and moves 20 GB/s.
 const FLOPS_PER_BYTE: u64 = 5;
 
+/// Elements behind every buffer of a device with guards: no number, so that what is computed from them shows.
+const GUARD: [u32; 64] = [0xFFC0_DEAD; 64];
+
 /// A compiled plan. The buffers live as long as it does.
 pub(super) struct GpuProgram {
     device: Arc<Device>,
@@ -66,10 +69,32 @@ impl GpuProgram {
     fn read_elements<T: Pod>(&self, tensor: Tensor) -> Result<Vec<T>> {
         let mut values = Vec::with_capacity(tensor.shape.len());
         for (window, buffer) in self.plan.windows(tensor).zip(&self.buffers[tensor.id as usize]) {
-            self.device.read(buffer, bytes(window.tensor), |piece| values.extend_from_slice(cast_slice(piece)))?;
+            self.device.read(buffer, 0..bytes(window.tensor), |piece| values.extend_from_slice(cast_slice(piece)))?;
         }
+        self.check_guards(tensor)?;
         Ok(values)
     }
+
+    /// Fails if something has been written behind the buffers of a tensor.
+    fn check_guards(&self, tensor: Tensor) -> Result<()> {
+        let id = tensor.id as usize;
+        for (window, buffer) in self.plan.tensors()[id].windows().zip(&self.buffers[id]) {
+            let end = bytes(window.tensor);
+            let mut intact = true;
+            self.device.read(buffer, end..end + guard_bytes(&self.device), |piece| {
+                intact &= GUARD.starts_with(cast_slice(piece));
+            })?;
+            if !intact {
+                return Err(Error::device("an op has written behind the end").at(tensor));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes behind the elements of every buffer.
+fn guard_bytes(device: &Device) -> u64 {
+    if device.checks.guards { size_of_val(&GUARD) as u64 } else { 0 }
 }
 
 /// Storage of the elements that are seen through a handle.
@@ -80,14 +105,21 @@ fn bytes(tensor: Tensor) -> u64 {
 fn allocate(device: &Device, info: &TensorInfo) -> Result<Vec<wgpu::Buffer>> {
     use wgpu::BufferUsages as Usage;
     let buffer = |window: Window| {
-        let size = bytes(window.tensor);
+        let size = bytes(window.tensor) + guard_bytes(device);
         let descriptor = wgpu::BufferDescriptor {
             label: Some(info.tensor.name),
             size,
             usage: Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST,
             mapped_at_creation: false,
         };
-        device.guarded(|| device.device.create_buffer(&descriptor)).map_err(|error| {
+        let create = || {
+            let buffer = device.device.create_buffer(&descriptor);
+            if device.checks.guards {
+                device.queue.write_buffer(&buffer, bytes(window.tensor), cast_slice(&GUARD));
+            }
+            buffer
+        };
+        device.guarded(create).map_err(|error| {
             Error::device(format!("the device cannot hold {size} bytes: {error}"))
                 .at(info.tensor)
                 .hint("use fewer rows (--max-items), a smaller batch (--batch-size), or --device cpu")
@@ -114,7 +146,9 @@ fn dispatch(device: &Device, buffers: &[Vec<wgpu::Buffer>], node: &Node, pass: &
     let entry = |&binding: &u32| {
         let tensor = tensors[binding as usize];
         let buffer = &buffers[tensor.id as usize][tensor.window as usize];
-        let resource = wgpu::BufferBinding { buffer, offset: 0, size: NonZeroU64::new(bytes(tensor)) };
+        // Guards are bound too, for what lies outside of a binding may be out of reach of a fault.
+        let size = NonZeroU64::new(bytes(tensor) + guard_bytes(device));
+        let resource = wgpu::BufferBinding { buffer, offset: 0, size };
         wgpu::BindGroupEntry { binding, resource: wgpu::BindingResource::Buffer(resource) }
     };
     let entries: Vec<_> = kernel.bindings.iter().map(entry).collect();
