@@ -53,7 +53,8 @@
 //! backend                               where plans run: Gpu, Cpu, Oracle (f64, for tests); alone in naming wgpu
 //! op, case, plan                        what an op is, and its test cases; recorded computations: these three know each other
 //! data, metric, tensor                  files and the hub; similarities; handles
-//! memory, random, simd                  room for arrays; draws; exp in vectors
+//! lanes                                 work on several threads whose results come in order
+//! memory, random, simd                  room for arrays; draws; loops in vectors
 //! error                                 the error type
 //! ```
 //!
@@ -85,6 +86,7 @@ pub mod error;
 pub mod eval;
 pub mod evaluate;
 pub mod frame;
+pub mod lanes;
 pub mod memory;
 pub mod metric;
 pub mod model;

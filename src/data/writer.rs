@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use bytemuck::cast_slice;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use parquet::basic::{Compression, Type, ZstdLevel};
 use parquet::errors::ParquetError;
@@ -145,6 +146,9 @@ impl Writer {
 }
 
 fn write_floats(output: &mut impl Write, values: &[f32]) -> io::Result<()> {
+    if cfg!(target_endian = "little") {
+        return output.write_all(cast_slice(values));
+    }
     let mut bytes = Vec::new();
     for part in values.chunks(1 << 14) {
         bytes.clear();
