@@ -3,6 +3,7 @@
 use std::io::Read;
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
 use super::MAGIC;
 use crate::{Error, Result};
@@ -96,21 +97,17 @@ impl Header {
 
     /// The values of `bytes`, which holds as many items.
     pub(super) fn decode(&self, bytes: &[u8], values: &mut [f32]) {
-        macro_rules! decode {
-            ($type:ty, $convert:expr) => {{
-                let (items, _) = bytes.as_chunks::<{ size_of::<$type>() }>();
-                let items = values.iter_mut().zip(items);
-                if self.big_endian {
-                    items.for_each(|(value, item)| *value = $convert(<$type>::from_be_bytes(*item)));
-                } else {
-                    items.for_each(|(value, item)| *value = $convert(<$type>::from_le_bytes(*item)));
-                }
-            }};
+        macro_rules! items {
+            ($type:ty) => {
+                bytes.as_chunks().0.iter().map(|item: &[u8; size_of::<$type>()]| {
+                    if self.big_endian { <$type>::from_be_bytes(*item) } else { <$type>::from_le_bytes(*item) }
+                })
+            };
         }
         match self.float {
-            Float::F16 => decode!(f16, f16::to_f32),
-            Float::F32 => decode!(f32, |v| v),
-            Float::F64 => decode!(f64, |v| v as f32),
+            Float::F16 => decode_halves(items!(f16), values),
+            Float::F32 => values.iter_mut().zip(items!(f32)).for_each(|(value, item)| *value = item),
+            Float::F64 => values.iter_mut().zip(items!(f64)).for_each(|(value, item)| *value = item as f32),
         }
     }
 
@@ -125,6 +122,16 @@ impl Header {
                 f64::from(value[0])
             }
         }
+    }
+}
+
+/// In pieces that are converted in vectors, in a third of the time that one by one takes.
+fn decode_halves(mut items: impl Iterator<Item = f16>, values: &mut [f32]) {
+    let mut halves = [f16::ZERO; 256];
+    for values in values.chunks_mut(halves.len()) {
+        let halves = &mut halves[..values.len()];
+        halves.iter_mut().zip(&mut items).for_each(|(half, item)| *half = item);
+        halves.convert_to_f32_slice(values);
     }
 }
 
