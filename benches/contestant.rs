@@ -1,8 +1,8 @@
 //! Our side of the comparison with other libraries: `benches/peers/run.py` starts it, see there.
 //!
-//! The arguments are a job, `neighbours FILE QUERIES K` or `spectrum FILE COUNT`. Its file is read once. Then every line `run` on stdin
-//! does the job once more and is answered with the seconds it took, and `save FILE` writes what the last run found as `.npy`, so that
-//! contestants can take turns round by round. Without a job, as under `cargo bench`, it does nothing.
+//! The arguments are a job: `neighbours FILE QUERIES K`, `spectrum FILE COUNT` or `steps FILE DIM_OUT HIDDEN EPOCHS`. Its file is read
+//! once. Then every line `run` on stdin does the job once more and is answered with the seconds it took, and `save FILE` writes what the
+//! last run found as `.npy`, so that contestants can take turns round by round. Without a job, as under `cargo bench`, it does nothing.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -10,17 +10,20 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use embedding_compressor::backend::Cpu;
-use embedding_compressor::data::{Embeddings, Source};
+use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
+use embedding_compressor::corpus::Corpus;
+use embedding_compressor::data::{Embeddings, Source, Split};
 use embedding_compressor::metric::Metric;
 use embedding_compressor::search::neighbours;
 use embedding_compressor::spectral::{Centring, SpectralSolver};
+use embedding_compressor::train::{Progress, train};
 use embedding_compressor::{Error, Result};
 use npyz::WriterBuilder;
 
 /// What a run found, as rows of some width.
 enum Found {
     Ids(Vec<u32>, usize),
-    Axes(Vec<f32>, usize),
+    Numbers(Vec<f32>, usize),
 }
 
 fn main() -> Result<()> {
@@ -32,17 +35,33 @@ fn main() -> Result<()> {
             let queries: Vec<u32> = (0..number(queries)? as u32).collect();
             let k = number(k)?;
             serve(|| {
+                let start = Instant::now();
                 let found = neighbours(&Cpu::new(), Metric::Cosine, &rows.values, rows.dim, &queries, k)?;
-                Ok(Found::Ids(found.ids, k))
+                Ok((start.elapsed().as_secs_f64(), Found::Ids(found.ids, k)))
             })
         }
         ["spectrum", file, count] => {
             let rows = read(file)?;
             let count = number(count)?;
             serve(|| {
+                let start = Instant::now();
                 let mut solver = SpectralSolver::new(&Cpu::new(), &rows.values, rows.dim, count)?;
-                Ok(Found::Axes(solver.solve(Centring::Centred)?.axes, rows.dim))
+                let axes = solver.solve(Centring::Centred)?.axes;
+                Ok((start.elapsed().as_secs_f64(), Found::Numbers(axes, rows.dim)))
             })
+        }
+        ["steps", file, dim_out, hidden, epochs] => {
+            let rows = read(file)?;
+            let epochs = number(epochs)? as u32;
+            let config = TrainConfig {
+                dim_out: number(dim_out)?,
+                hidden: number(hidden)?,
+                epochs: Some(epochs),
+                ..TrainConfig::default()
+            };
+            let (cpu, split) = (Cpu::new(), Split::new(rows.rows, SPLIT_SEED));
+            let corpus = Corpus::new(&cpu, &rows, split, config.metric, config.k, config.dim_out)?;
+            serve(|| steps(&corpus, &config, epochs))
         }
         _ => Err(Error::usage(format!("no job: {}", arguments.join(" ")))),
     }
@@ -56,17 +75,36 @@ fn number(text: &str) -> Result<usize> {
     text.parse().map_err(|_| Error::usage(format!("no number: {text}")))
 }
 
-/// Does the job whenever a line says so.
-fn serve(mut job: impl FnMut() -> Result<Found>) -> Result<()> {
+/// Trains and returns the seconds of a step in all epochs but the first, without their validation, and the loss of the last epoch.
+fn steps(corpus: &Corpus<'_>, config: &TrainConfig, epochs: u32) -> Result<(f64, Found)> {
+    let (mut of_epoch, mut seconds, mut loss) = (0, 0.0, 0.0);
+    let mut begin = None;
+    train(corpus, config, &mut |event| {
+        match event {
+            Progress::Start { steps, .. } => of_epoch = steps / epochs,
+            Progress::Steps { done } if done.is_multiple_of(of_epoch) => {
+                seconds += begin.map_or(0.0, |begin: Instant| begin.elapsed().as_secs_f64());
+            }
+            Progress::Steps { .. } => {}
+            Progress::Epoch { epoch, .. } => {
+                loss = epoch.loss.unwrap_or(f64::NAN);
+                begin = Some(Instant::now());
+            }
+        }
+        Ok(())
+    })?;
+    Ok((seconds / f64::from((epochs - 1) * of_epoch), Found::Numbers(vec![loss as f32], 1)))
+}
+
+/// Does the job, which says how long it took, whenever a line says so.
+fn serve(mut job: impl FnMut() -> Result<(f64, Found)>) -> Result<()> {
     let mut last = None;
     answer(r#"{"ready": true}"#)?;
     for line in io::stdin().lines() {
         let line = line.map_err(|e| failed(&e))?;
         match line.split_once(' ') {
             None if line == "run" => {
-                let start = Instant::now();
-                let found = job()?;
-                let seconds = start.elapsed().as_secs_f64();
+                let (seconds, found) = job()?;
                 last = Some(found);
                 answer(&format!(r#"{{"seconds": {seconds}}}"#))?;
             }
@@ -93,7 +131,7 @@ fn failed(reason: &io::Error) -> Error {
 fn save(found: &Found, path: &str) -> io::Result<()> {
     match found {
         Found::Ids(ids, width) => write_npy(path, ids, *width),
-        Found::Axes(axes, width) => write_npy(path, axes, *width),
+        Found::Numbers(numbers, width) => write_npy(path, numbers, *width),
     }
 }
 
