@@ -1,6 +1,6 @@
 //! Our side of the comparison with other libraries: `benches/peers/run.py` starts it, see there.
 //!
-//! The arguments are a job: `neighbours FILE QUERIES K`, `spectrum FILE COUNT` or `steps FILE DIM_OUT HIDDEN EPOCHS`. Its file is read
+//! The arguments are a job: `neighbours FILE QUERIES K`, `spectrum FILE COUNT` or `steps FILE DIM_OUT HIDDEN EPOCHS DEVICE`. Its file is read
 //! once. Then every line `run` on stdin does the job once more and is answered with the seconds it took, and `save FILE` writes what the
 //! last run found as `.npy`, so that contestants can take turns round by round. Without a job, as under `cargo bench`, it does nothing.
 
@@ -9,7 +9,8 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use embedding_compressor::backend::Cpu;
+use clap::ValueEnum;
+use embedding_compressor::backend::{Cpu, DeviceChoice, choose};
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Source, Split};
@@ -50,7 +51,7 @@ fn main() -> Result<()> {
                 Ok((start.elapsed().as_secs_f64(), Found::Numbers(axes, rows.dim)))
             })
         }
-        ["steps", file, dim_out, hidden, epochs] => {
+        ["steps", file, dim_out, hidden, epochs, device] => {
             let rows = read(file)?;
             let epochs = number(epochs)? as u32;
             let config = TrainConfig {
@@ -59,8 +60,10 @@ fn main() -> Result<()> {
                 epochs: Some(epochs),
                 ..TrainConfig::default()
             };
-            let (cpu, split) = (Cpu::new(), Split::new(rows.rows, SPLIT_SEED));
-            let corpus = Corpus::new(&cpu, &rows, split, config.metric, config.k, config.dim_out)?;
+            let choice = DeviceChoice::from_str(device, false).map_err(Error::usage)?;
+            let (backend, _) = choose(choice)?;
+            let split = Split::new(rows.rows, SPLIT_SEED);
+            let corpus = Corpus::new(&*backend, &rows, split, config.metric, config.k, config.dim_out)?;
             serve(|| steps(&corpus, &config, epochs))
         }
         _ => Err(Error::usage(format!("no job: {}", arguments.join(" ")))),

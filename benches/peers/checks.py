@@ -40,7 +40,7 @@ def same_neighbours(contestants):
     notes = {}
     for name, ids in found.items():
         sets = [set(row) - {query} for query, row in enumerate(ids.tolist())]
-        share = float(np.mean([len(row & set(own)) / len(own) for row, own in zip(sets, ours.tolist())]))
+        share = float(np.mean([len(row & set(own)) / len(own) for row, own in zip(sets, ours.tolist(), strict=True)]))
         require(share >= LEAST_SHARE, name, f"found {share:.4f} of the neighbours")
         notes[name] = f"same {share:.5f}"
     return notes

@@ -4,7 +4,8 @@ import numpy as np
 
 from protocol import serve
 
-BLOCK = 8192
+# Of the sizes up to 65,536 the fastest, or as fast.
+BLOCK = 32_768
 
 
 def compress(source, model, target):

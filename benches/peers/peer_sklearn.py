@@ -21,7 +21,7 @@ def compress(source, model, target):
     return run
 
 
-def neighbours(source, queries, k, metric="cosine"):
+def neighbours(source, queries, k, metric):
     rows = np.load(source)
     queries, k = int(queries), int(k)
     index = NearestNeighbors(n_neighbors=k + 1, algorithm="brute", metric=metric).fit(rows)

@@ -2,9 +2,9 @@
 
 import statistics
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Callable
+from dataclasses import dataclass
 
 OURS, CONTROL = "ours", "ours again"
 # Threads of other contestants that still wait for work fall asleep meanwhile.
@@ -20,7 +20,7 @@ class Group:
     # Takes the contestants, started and run, and returns a note for each name; it ends everything where one did other work.
     check: Callable
     # Contestants that take so long that one run has to do.
-    once: tuple = field(default=())
+    once: tuple = ()
 
     def measure(self, rounds):
         """Runs all rounds; a record for the table and the file."""
@@ -51,10 +51,12 @@ class Group:
 
 
 def ratios(seconds, ours):
-    """How many times as long as ours each round took."""
-    values = [a / b for a, b in zip(seconds, ours)]
-    return {
-        "median": statistics.median(seconds),
-        "ratios": values,
-        "ratio": {"median": statistics.median(values), "min": min(values), "max": max(values)},
-    }
+    """How many times as long as ours each round took; rounds that came to no end have None for seconds."""
+    values = [a / b for a, b in zip(seconds, ours, strict=False) if a and b]
+    ended = [a for a in seconds if a]
+    return {"median": spread(ended)[0], "ratios": values, "ratio": dict(zip(("median", "min", "max"), spread(values), strict=True))}
+
+
+def spread(values):
+    """Median, least and greatest."""
+    return (statistics.median(values), min(values), max(values)) if values else (None, None, None)

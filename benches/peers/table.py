@@ -11,6 +11,7 @@ def render(groups):
 
 def line(result):
     ratio = result["ratio"]
-    figures = f"{result['median']:>10.4f}{ratio['median']:>9.2f}{ratio['min']:>8.2f}{ratio['max']:>8.2f}"
+    figures = [(result["median"], 10, 4), (ratio["median"], 9, 2), (ratio["min"], 8, 2), (ratio["max"], 8, 2)]
+    figures = "".join(f"{'never' if value is None else f'{value:.{digits}f}':>{width}}" for value, width, digits in figures)
     note = result["check"] + (", one run" if len(result["seconds"]) == 1 else "")
     return f"  {result['name']:28}{figures}  {note}"

@@ -5,7 +5,7 @@
 The same rows (the split is read from a model of the same file), batches, candidates, moved anchors, losses, optimiser, schedule, start and
 validation, for a teacher that compares by cosine. Other random numbers. It works on rows as they are, where ours takes wide ones into a
 basis of their main axes. It keeps the teacher's scores where ours does. What eager PyTorch does faster in another form has that form:
-scores and rows are blended by `embedding_bag`, hard negatives are the best of what is left without the positives, and AdamW is the fused one.
+scores and rows are blended by `embedding_bag`, hard negatives are the best of what is left without the positives, AdamW is the fused one.
 
 It prints a JSON line for every epoch, as `train --metrics-file` does; seconds count from the end of the imports.
 """
@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train_start import K, Judge, neighbours, scores, spectral_map, spread
+from train_start import Judge, K, neighbours, scores, spectral_map, spread
 
 STARTED = time.perf_counter()
 
@@ -123,7 +123,7 @@ class Training:
         anchors = torch.cat([order, order[: self.steps * self.batch - len(order)]])
         parts, weights = self.noise.blends(anchors)
         losses = []
-        for batch in zip(*(t.split(self.batch) for t in (anchors, parts, weights))):
+        for batch in zip(*(t.split(self.batch) for t in (anchors, parts, weights)), strict=True):
             loss = self.loss(*batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -188,9 +188,9 @@ class Corpus:
         return Training(self.train, self.weight, self.metric, hidden, epochs, Noise(self.train))
 
 
-def report(epoch, loss, recall):
-    line = {"epoch": epoch, "loss": loss, "recall_k": recall[0], "recall_10": recall[1], "seconds": time.perf_counter() - STARTED}
-    print(json.dumps(line), flush=True)
+def report(file, epoch, loss, recall):
+    line = {"epoch": epoch, "loss": loss, "val_recall@k": recall[0], "val_recall@10": recall[1]}
+    print(json.dumps({**line, "seconds": time.perf_counter() - STARTED}), file=file, flush=True)
 
 
 def main():
@@ -201,15 +201,16 @@ def main():
     parser.add_argument("--hidden", type=int, default=1024)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--lines", type=argparse.FileType("w"), default="-", metavar="FILE", help="where the lines go")
     args = parser.parse_args()
     torch.manual_seed(0)
     corpus = Corpus(args.source, args.split, args.dim_out, args.device)
-    report(0, None, corpus.start)
+    report(args.lines, 0, None, corpus.start)
     training = corpus.training(args.hidden, args.epochs)
     for epoch in range(1, args.epochs + 1):
         loss = training.epoch()
         with torch.inference_mode():
-            report(epoch, loss, corpus.judge.recall(training.net(corpus.known), training.metric))
+            report(args.lines, epoch, loss, corpus.judge.recall(training.net(corpus.known), training.metric))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def neighbours(rows, queries, database, k, metric):
     if metric == "cosine":
         rows, database, metric = F.normalize(rows), F.normalize(database), "dot"
     best, ids = [], []
-    for block, own in zip(rows.split(QUERY_BLOCK), queries.split(QUERY_BLOCK)):
+    for block, own in zip(rows.split(QUERY_BLOCK), queries.split(QUERY_BLOCK), strict=True):
         found = scores(block, database, metric).scatter_(1, own[:, None], -torch.inf).topk(k)
         best.append(found.values)
         ids.append(found.indices)
