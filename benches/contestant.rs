@@ -46,7 +46,7 @@ fn main() -> Result<()> {
             let count = number(count)?;
             serve(|| {
                 let start = Instant::now();
-                let mut solver = SpectralSolver::new(&Cpu::new(), &rows.values, rows.dim, count)?;
+                let mut solver = SpectralSolver::new(&Cpu::new(), &rows.values, rows.dim, count, count)?;
                 let axes = solver.solve(Centring::Centred)?.axes;
                 Ok((start.elapsed().as_secs_f64(), Found::Numbers(axes, rows.dim)))
             })
