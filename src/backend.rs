@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::memory::zeros;
 use crate::plan::{Limits, Plan, Routine};
 use crate::tensor::Tensor;
 
@@ -94,6 +95,17 @@ impl<'a> From<&'a [u32]> for Data<'a> {
     }
 }
 
+/// How a backend takes many rows best.
+#[derive(Clone, Copy, Debug)]
+pub struct Feed {
+    /// Programs that work at the same time, each on rows of its own.
+    pub programs: usize,
+    /// Bytes of rows for a program at a time.
+    pub piece_bytes: usize,
+    /// Whether a program shall keep to one thread.
+    pub narrow: bool,
+}
+
 /// A device that compiles plans.
 pub trait Backend {
     /// Adapter, driver and kind in one line, for messages and records.
@@ -101,6 +113,9 @@ pub trait Backend {
 
     /// What plans for this backend have to split for.
     fn limits(&self) -> Limits;
+
+    /// How it takes many rows best.
+    fn feed(&self) -> Feed;
 
     /// Allocates the tensors of a plan, zeroed, and prepares its nodes.
     ///
@@ -110,12 +125,22 @@ pub trait Backend {
 }
 
 /// A compiled plan with its storage.
-pub trait Program {
+pub trait Program: Send {
     /// Writes rows of a tensor, `data.len() / cols` of them from `first_row` on.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device is lost.
     fn write_rows(&mut self, tensor: Tensor, first_row: u32, data: Data<'_>) -> Result<()>;
+
+    /// Writes the first `rows` rows of a float tensor by letting `fill` write them, where they are stored if that is host memory.
+    ///
+    /// # Errors
+    /// Those of `fill`; [`Error::Device`](crate::Error::Device) when the device is lost or memory does not suffice.
+    fn fill_rows(&mut self, tensor: Tensor, rows: usize, fill: &mut dyn FnMut(&mut [f32]) -> Result<()>) -> Result<()> {
+        let mut values = zeros(rows, tensor.cols() as usize)?;
+        fill(&mut values)?;
+        self.write_rows(tensor, 0, Data::F32(&values))
+    }
 
     /// Runs a routine once for every step, in their order. Results are there when a later `read` returns; errors may only show then.
     ///

@@ -57,9 +57,9 @@ impl Spectra {
     /// # Errors
     /// As [`SpectralSolver::solve`].
     pub fn new(backend: &dyn Backend, teacher: Metric, rows: &[f32], dim: usize, count: usize) -> Result<Self> {
-        // Wide data is reduced to its main axes in training.
-        let count = if dim > RANK { count.max(RANK) } else { count };
-        let mut solver = SpectralSolver::new(backend, rows, dim, count)?;
+        // Wide data is reduced to its main axes in training: those beyond the map's own need not be accurate.
+        let wanted = if dim > RANK { count.max(RANK) } else { count };
+        let mut solver = SpectralSolver::new(backend, rows, dim, wanted, count)?;
         let uncentred = if teacher == Metric::L2 { None } else { Some(solver.solve(Centring::Uncentred)?) };
         Ok(Self { teacher, uncentred, centred: solver.solve(Centring::Centred)? })
     }

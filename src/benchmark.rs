@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::backend::Backend;
 use crate::data::Embeddings;
-use crate::encoder::{Encoder, block_rows};
+use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::metric::Metric;
 use crate::model::{Compressor, DataInfo};
@@ -136,8 +136,7 @@ fn meta(backend: &dyn Backend, compressor: &Compressor, embeddings: &Embeddings,
 
 /// Compresses all rows; returns them, and how many are compressed in a second.
 fn compression(backend: &dyn Backend, compressor: &Compressor, embeddings: &Embeddings) -> Result<(Vec<f32>, f64)> {
-    let block_rows = block_rows(&compressor.map).min(embeddings.rows);
-    let mut encoder = Encoder::new(&compressor.map, backend, block_rows)?;
+    let mut encoder = Encoder::new(&compressor.map, backend, embeddings.rows)?;
     let encoded = encoder.encode(&embeddings.values)?.values;
     let mut work = Timed::new(|rounds| (0..rounds).try_for_each(|_| encoder.encode(&embeddings.values).map(drop)))?;
     let [seconds] = medians([&mut work])?;

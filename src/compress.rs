@@ -1,10 +1,10 @@
-//! Files in, compressed files out, block by block.
+//! Files in, compressed files out, piece by piece.
 
 use std::path::Path;
 
 use crate::backend::Backend;
 use crate::data::{Source, Writer};
-use crate::encoder::{Encoder, block_rows};
+use crate::encoder::Encoder;
 use crate::error::Result;
 use crate::model::Compressor;
 
@@ -27,17 +27,19 @@ pub fn compress_file(compressor: &Compressor, backend: &dyn Backend, source: &So
     let mut reader = source.open_carrying(0)?;
     compressor.check_dim(reader.dim()).map_err(|e| e.at(reader.describe()))?;
     let mut writer = Writer::create(output, &reader, compressor.map.dim_out)?;
-    let block_rows = block_rows(&compressor.map).min(reader.rows());
-    let mut encoder = Encoder::new(&compressor.map, backend, block_rows)?;
+    let mut encoder = Encoder::new(&compressor.map, backend, reader.rows())?;
+    let piece_rows = encoder.piece_rows();
     let mut zero_rows: Option<(usize, usize)> = None;
-    while let Some(block) = reader.next_block(block_rows)? {
-        let encodings = encoder.encode(&block.values)?;
-        if let Some(first) = encodings.zero_rows.first() {
-            let (count, _) = zero_rows.get_or_insert((0, block.first_row + first));
-            *count += encodings.zero_rows.len();
-        }
-        writer.write(&block, &encodings.values)?;
-    }
+    encoder.stream(
+        || reader.next_block(piece_rows),
+        |block, encodings| {
+            if let Some(first) = encodings.zero_rows.first() {
+                let (count, _) = zero_rows.get_or_insert((0, block.first_row + first));
+                *count += encodings.zero_rows.len();
+            }
+            writer.write(&block, &encodings.values)
+        },
+    )?;
     writer.finish()?;
     Ok(Compressed { rows: reader.rows(), zero_rows })
 }

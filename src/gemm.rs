@@ -2,7 +2,7 @@
 //!
 //! A block of columns of B is packed into panels as wide as a register tile and stays in the core's second-level cache, while rows
 //! of A stream past it as they lie in memory (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication",
-//! with the roles of A and B exchanged and A left unpacked: every element is a broadcast).
+//! with the roles of A and B exchanged; A needs no packing where its rows are contiguous, for every element is a broadcast).
 
 #[expect(
     unsafe_code,
@@ -22,6 +22,8 @@ const BLOCK_DEPTH: usize = 384;
 const BLOCK_COLS: usize = 256;
 /// Rows of A that visit all panels before the next rows do: their part of a pass stays in cache meanwhile.
 const BLOCK_ROWS: usize = 96;
+/// Elements so far apart, or a multiple, fall into the same few sets of the caches.
+const COLLIDING_STEP: usize = 256;
 /// Multiply-adds that are worth another thread: a task of half of them takes about as long as it takes to hand it over.
 const THREAD_WORK: usize = 1 << 20;
 
@@ -44,9 +46,9 @@ impl<'a> Matrix<'a> {
         Self { row_step: self.col_step, col_step: self.row_step, ..self }
     }
 
-    /// The matrix without its first rows.
-    fn skip_rows(self, row: usize) -> Self {
-        Self { data: &self.data[row * self.row_step..], ..self }
+    /// The matrix without its first rows and columns.
+    fn part(self, row: usize, col: usize) -> Self {
+        Self { data: &self.data[row * self.row_step + col * self.col_step..], ..self }
     }
 
     /// Panics unless a matrix of this shape lies within the data.
@@ -116,7 +118,7 @@ impl<'a> Tasks<'a> {
         let col_blocks = n.div_ceil(BLOCK_COLS);
         let (row, col) = (index / col_blocks * self.rows, index % col_blocks * BLOCK_COLS);
         let shape = [self.rows.min(m - row), BLOCK_COLS.min(n - col), k];
-        let (a, target) = (self.a.skip_rows(row), self.target.at(row, col));
+        let (a, target) = (self.a.part(row, 0), self.target.at(row, col));
         Arch::new().dispatch(Task { shape, a, b: self.b, col, target, add: self.add });
     }
 }
@@ -141,6 +143,9 @@ impl WithSimd for Task<'_> {
         let Self { shape: [m, n, k], a, b, col, target, add } = self;
         let depth = k.div_ceil(k.div_ceil(BLOCK_DEPTH));
         let panels = kernel::panels::<S>(n);
+        // Worth a copy where enough columns share it.
+        let collides = a.col_step.is_multiple_of(COLLIDING_STEP) && n > 64;
+        let mut gathered = Vec::new();
         let mut packed = vec![0.0; panels.iter().map(|panel| panel.width).sum::<usize>() * depth];
         for k0 in (0..k).step_by(depth) {
             let depth = depth.min(k - k0);
@@ -148,7 +153,10 @@ impl WithSimd for Task<'_> {
                 pack::pack(&mut packed[panel.first * depth..][..panel.width * depth], b, k0, col + panel.first, panel);
             }
             for row in (0..m).step_by(BLOCK_ROWS) {
-                let rows = Rows { a: a.skip_rows(row), count: BLOCK_ROWS.min(m - row), k0, depth };
+                let count = BLOCK_ROWS.min(m - row);
+                let a = a.part(row, k0);
+                let a = if collides { pack::gather(&mut gathered, a, count, depth) } else { a };
+                let rows = Rows { a, count, depth };
                 for panel in &panels {
                     let values = &packed[panel.first * depth..][..panel.width * depth];
                     let target = target.at(row, panel.first);

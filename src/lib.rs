@@ -54,7 +54,8 @@
 //! op, case, plan                        what an op is, and its test cases; recorded computations: these three know each other
 //! data, metric, tensor                  files and the hub; similarities; handles
 //! gemm                                  matrix products on the CPU
-//! memory, random, select, simd          room for arrays; draws; the k best of a stream; exp in vectors
+//! lanes                                 work on several threads whose results come in order
+//! memory, random, select, simd          room for arrays; draws; the k best of a stream; loops in vectors
 //! error                                 the error type
 //! ```
 //!
@@ -87,6 +88,7 @@ pub mod eval;
 pub mod evaluate;
 pub mod frame;
 mod gemm;
+pub mod lanes;
 pub mod memory;
 pub mod metric;
 pub mod model;

@@ -16,3 +16,13 @@ pub fn allocate<T>(rows: usize, dim: usize) -> Result<Vec<T>> {
             .hint("read fewer rows with --max-items")
     })
 }
+
+/// `rows * dim` zeros, or an error where a plain allocation would abort.
+///
+/// # Errors
+/// As [`allocate`].
+pub fn zeros<T: Clone + Default>(rows: usize, dim: usize) -> Result<Vec<T>> {
+    let mut values = allocate(rows, dim)?;
+    values.resize(rows * dim, T::default());
+    Ok(values)
+}

@@ -8,6 +8,13 @@ pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
     pulp::Arch::new().dispatch(f)
 }
 
+/// Index of the first value that is NaN or infinite, found in a pass without branches where there is none.
+pub(crate) fn first_not_finite(values: &[f32]) -> Option<usize> {
+    const EXPONENT: u32 = 0x7f80_0000;
+    let found = vectorized(|| values.iter().fold(false, |found, v| found | (v.to_bits() & EXPONENT == EXPONENT)));
+    if found { values.iter().position(|v| !v.is_finite()) } else { None }
+}
+
 /// exp(x) within 2 units in the last place, 0 below -87, the largest powers from 88 on; without calls or branches, so that loops
 /// become vectors.
 ///
@@ -29,7 +36,18 @@ pub(crate) fn exp(x: f32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::exp;
+    use super::{exp, first_not_finite};
+
+    #[test]
+    fn the_first_value_that_is_not_finite() {
+        let mut values = vec![f32::MAX; 1000];
+        values[5] = f32::MIN_POSITIVE;
+        assert_eq!(first_not_finite(&values), None);
+        for (bad, at) in [(f32::NAN, 999), (f32::INFINITY, 431), (-f32::NAN, 430), (f32::NEG_INFINITY, 0)] {
+            values[at] = bad;
+            assert_eq!(first_not_finite(&values), Some(at));
+        }
+    }
 
     #[test]
     fn exp_is_close_over_its_range() {

@@ -9,7 +9,7 @@ use crate::candidates::Batches;
 use crate::config::{Init, SPLIT_SEED, TrainConfig};
 use crate::corpus::Corpus;
 use crate::data::{Embeddings, Split};
-use crate::encoder::{Encoder, block_rows};
+use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::eval::Scores;
 use crate::model::{Compressor, Epoch, Hidden, Map, Meta, SCHEMA_VERSION};
@@ -88,7 +88,7 @@ pub fn train_scored(corpus: &Corpus<'_>, config: &TrainConfig, progress: &mut On
     })?;
     progress(&Progress::Start { steps: all_steps, init: &init, epoch: &start })?;
     let mut run = Run::new(corpus, config, &first, &prefixes, &batches)?;
-    let mut encoder = Encoder::new(&first, corpus.backend, block_rows(&first))?;
+    let mut encoder = Encoder::new(&first, corpus.backend, corpus.inputs(config.dim_out).0.len() / first.dim_in)?;
     let mut best = None;
     let mut best_epoch = start;
     for number in 1..=epochs {

@@ -37,7 +37,7 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "compressor_model.npz")]
     model: PathBuf,
 
-    /// File to write with a JSON line for every epoch
+    /// File to write with a JSON line for every epoch: loss, validation, seconds since the start
     #[arg(long, value_name = "FILE.jsonl")]
     metrics_file: Option<PathBuf>,
 
@@ -65,10 +65,9 @@ fn run(args: &Args) -> Result<()> {
             return Err(Error::usage("--metrics-file and --model name the same file").at(metrics.display()).hint("name two"));
         }
     }
-    let metrics = args.metrics_file.as_deref().map(JsonLines::create).transpose()?;
+    let mut reporter = Reporter::new(args.metrics_file.as_deref().map(JsonLines::create).transpose()?);
     let embeddings = args.data.read(cli::MAX_ITEMS)?;
     let backend = args.device.open()?;
-    let mut reporter = Reporter::new(metrics);
     let compressor = fit(&*backend, &embeddings, &config, &mut |event| reporter.report(event))?;
     drop(reporter);
     compressor.save(AtomicFile::create(&args.model)?)?;

@@ -9,7 +9,7 @@ mod program;
 
 use std::sync::Arc;
 
-use crate::backend::{Backend, Program};
+use crate::backend::{Backend, Feed, Program};
 use crate::error::Result;
 use crate::plan::{Limits, Plan};
 
@@ -70,6 +70,11 @@ impl Backend for Gpu {
 
     fn limits(&self) -> Limits {
         Limits { binding_bytes: self.info.binding_bytes, fused_search: FUSED_SEARCH }
+    }
+
+    /// Two, so that one reads and uploads while the other computes.
+    fn feed(&self) -> Feed {
+        Feed { programs: 2, piece_bytes: 16 << 20, narrow: false }
     }
 
     fn compile(&self, plan: Plan) -> Result<Box<dyn Program>> {

@@ -8,26 +8,38 @@ use crate::error::Result;
 use crate::model::Epoch;
 use crate::train::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 /// Without a terminal, a line of progress comes at most this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// A line of the metrics file.
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(flatten)]
+    epoch: &'a Epoch,
+    /// Since the reporter was made.
+    seconds: f64,
+}
 
 /// Shows the progress of one training run on stderr.
 pub struct Reporter {
     bar: ProgressBar,
     plain: bool,
     steps: u32,
+    created: Instant,
+    /// When the steps began.
     started: Instant,
     last_line: Instant,
     metrics: Option<JsonLines>,
 }
 
 impl Reporter {
-    /// A reporter for one run, which adds a line to `metrics` for every epoch.
+    /// A reporter for one run, which adds a line to `metrics` for every epoch, with the seconds since now.
     pub fn new(metrics: Option<JsonLines>) -> Self {
         let plain = !std::io::stderr().is_terminal();
         let now = Instant::now();
-        Self { bar: ProgressBar::hidden(), plain, steps: 0, started: now, last_line: now, metrics }
+        Self { bar: ProgressBar::hidden(), plain, steps: 0, created: now, started: now, last_line: now, metrics }
     }
 
     /// Takes one event.
@@ -76,7 +88,7 @@ impl Reporter {
         let mark = if best { "  best" } else { "" };
         self.say(&format!("{:>5}  {loss:>9}  {:>12.4}  {:>13.4}{mark}", epoch.epoch, epoch.recall_k, epoch.recall_10));
         match &mut self.metrics {
-            Some(metrics) => metrics.add(epoch),
+            Some(metrics) => metrics.add(&Line { epoch, seconds: self.created.elapsed().as_secs_f64() }),
             None => Ok(()),
         }
     }

@@ -1,7 +1,9 @@
 //! Files that appear whole or not at all.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use tempfile::{Builder, NamedTempFile};
 
@@ -14,6 +16,7 @@ use crate::{Error, Result};
 pub struct AtomicFile {
     temp: NamedTempFile,
     target: PathBuf,
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl AtomicFile {
@@ -23,7 +26,7 @@ impl AtomicFile {
     /// An input/output error when the folder is missing or not writable, or `path` is something other than a file:
     /// create it before the work whose result it takes.
     pub fn create(path: &Path) -> Result<Self> {
-        let fail = |reason: &std::io::Error| Error::file("write", path, reason);
+        let fail = |reason: &io::Error| Error::file("write", path, reason);
         let target = if path.is_symlink() { fs::canonicalize(path).map_err(|e| fail(&e))? } else { path.to_path_buf() };
         if target.exists() && !target.is_file() {
             return Err(Error::io("cannot write").at(format!("{}: not a regular file", path.display())).hint("name a file"));
@@ -31,7 +34,7 @@ impl AtomicFile {
         // Opened here, not by tempfile: with the mode of any other new file, and errors without the temporary name.
         let open = |temp: &Path| File::options().read(true).write(true).create_new(true).open(temp);
         let temp = Builder::new().prefix(".").suffix(".tmp").make_in(folder_of(&target), open).map_err(|e| fail(&e))?;
-        Ok(Self { temp, target })
+        Ok(Self { temp, target, syncing: None })
     }
 
     /// The open file.
@@ -39,13 +42,35 @@ impl AtomicFile {
         self.temp.as_file_mut()
     }
 
+    /// Starts to bring what is written so far to the disk, unless that is still under way for what was written before; so
+    /// [`commit`](Self::commit) has less to wait for.
+    ///
+    /// # Errors
+    /// An input/output error from bringing earlier content to the disk.
+    pub fn sync_early(&mut self) -> Result<()> {
+        if self.syncing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        let file = self.synced().and_then(|()| self.temp.as_file().try_clone());
+        let file = file.map_err(|e| Error::file("write", &self.target, &e))?;
+        self.syncing = Some(thread::spawn(move || file.sync_data()));
+        Ok(())
+    }
+
+    /// Waits for the thread that syncs. Its error has to be heard: the system tells it once.
+    fn synced(&mut self) -> io::Result<()> {
+        let thread = self.syncing.take().map(JoinHandle::join);
+        thread.map_or(Ok(()), |result| result.unwrap_or_else(|_| Err(io::Error::other("syncing failed"))))
+    }
+
     /// Syncs the content, renames it to the target and syncs the folder.
     ///
     /// # Errors
     /// An input/output error; the target is then as it was.
-    pub fn commit(self) -> Result<()> {
-        let Self { temp, target } = self;
-        temp.as_file().sync_all().map_err(|e| Error::file("write", &target, &e))?;
+    pub fn commit(mut self) -> Result<()> {
+        let synced = self.synced();
+        let Self { temp, target, .. } = self;
+        synced.and_then(|()| temp.as_file().sync_all()).map_err(|e| Error::file("write", &target, &e))?;
         temp.persist(&target).map_err(|e| Error::file("write", &target, &e.error))?;
         // Makes the rename itself durable; not every file system lets a folder be synced, and the file is whole by now.
         #[cfg(unix)]

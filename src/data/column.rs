@@ -8,8 +8,10 @@ use arrow_array::{
     Array, ArrayRef, FixedSizeListArray, Float32Array, GenericListArray, OffsetSizeTrait, RecordBatch, StructArray,
 };
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
+use half::slice::HalfFloatSliceExt;
 
 use super::embeddings::not_finite;
+use crate::simd::first_not_finite;
 use crate::{Error, Result};
 
 /// Columns named in a message.
@@ -65,7 +67,8 @@ impl ColumnPath {
     pub(super) fn values(&self, batch: &RecordBatch, dim: usize) -> Result<Vec<f32>, RowError> {
         let (floats, first) = floats(&self.column(batch)?, dim)?;
         // Null items hold arbitrary values, so they are looked for first.
-        if let Some(null) = (first..first + batch.num_rows() * dim).find(|&i| floats.is_null(i)) {
+        let mut items = first..first + batch.num_rows() * dim;
+        if let Some(null) = items.find(|&i| floats.null_count() > 0 && floats.is_null(i)) {
             return Err(RowError::new(
                 (null - first) / dim,
                 Error::data("a value is null").at(format!("column {}", (null - first) % dim)),
@@ -73,11 +76,11 @@ impl ColumnPath {
         }
         let floats = floats.slice(first, batch.num_rows() * dim);
         let values: Vec<f32> = match floats.data_type() {
-            DataType::Float16 => floats.as_primitive::<Float16Type>().values().iter().map(|v| v.to_f32()).collect(),
+            DataType::Float16 => floats.as_primitive::<Float16Type>().values().to_f32_vec(),
             DataType::Float64 => floats.as_primitive::<Float64Type>().values().iter().map(|&v| v as f32).collect(),
             _ => floats.as_primitive::<Float32Type>().values().to_vec(),
         };
-        match values.iter().position(|v| !v.is_finite()) {
+        match first_not_finite(&values) {
             None => Ok(values),
             Some(bad) => {
                 let value = match floats.data_type() {

@@ -35,7 +35,7 @@ impl Embeddings {
         let mut reader = source.open(max_items)?;
         let mut values = allocate(reader.rows(), reader.dim())?;
         while let Some(block) = reader.next_block(BLOCK_ROWS)? {
-            values.extend_from_slice(&block.values);
+            values.extend(block.into_values()?);
         }
         Self::from_values(reader.rows(), reader.dim(), values, reader.describe())
     }

@@ -36,4 +36,4 @@ pub use source::{DEFAULT_DATASET, Source};
 pub use split::Split;
 pub use writer::Writer;
 
-use crate::memory::allocate;
+use crate::memory::{allocate, zeros};

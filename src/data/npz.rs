@@ -68,7 +68,7 @@ fn array(archive: &mut Archive, path: &Path, key: &str, name: String) -> Result<
     let (mut data, size) = entry(archive, path, key)?;
     let header = Header::read(&mut data, size)?;
     if !header.is_fortran() {
-        return Ok(NpyPart::rows(name, header, data));
+        return Ok(NpyPart::stream(name, header, data));
     }
     // Column order needs seeking, which compressed data does not have.
     let mut plain = tempfile::tempfile().map_err(|e| Error::file("create a temporary file", &std::env::temp_dir(), &e))?;

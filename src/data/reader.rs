@@ -1,26 +1,45 @@
 //! Streaming the rows of one or many files as blocks.
 
+use std::sync::Arc;
+
 use arrow_array::RecordBatch;
 
 use super::column::ColumnPath;
+use super::npy::Stored;
+use super::zeros;
 use crate::{Error, Result};
 
-/// Consecutive rows of the input.
+/// Consecutive rows of the input. Those of a `.npy` file in C order are yet to be read, so that threads can share that work.
 #[derive(Debug, Clone)]
 pub struct Block {
     /// Number of the first row, counted over all files.
     pub first_row: usize,
-    /// Row-major, `rows() * dim` finite values.
-    pub values: Vec<f32>,
+    rows: usize,
     dim: usize,
+    content: Content,
     /// All columns of these rows, where the reader carries them.
     columns: Option<RecordBatch>,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    Values(Vec<f32>),
+    /// Rows from `first` on of a file.
+    Stored {
+        file: Arc<Stored>,
+        first: usize,
+    },
 }
 
 impl Block {
     /// A block of whole rows; the reader fills in `first_row`.
     pub(super) fn new(values: Vec<f32>, dim: usize) -> Self {
-        Self { first_row: 0, values, dim, columns: None }
+        Self { first_row: 0, rows: values.len() / dim, dim, content: Content::Values(values), columns: None }
+    }
+
+    /// A block of `rows` rows that are in `file` from row `first` on.
+    pub(super) fn stored(file: Arc<Stored>, first: usize, rows: usize, dim: usize) -> Self {
+        Self { first_row: 0, rows, dim, content: Content::Stored { file, first }, columns: None }
     }
 
     pub(super) fn with_columns(self, columns: RecordBatch) -> Self {
@@ -29,7 +48,41 @@ impl Block {
 
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.values.len() / self.dim
+        self.rows
+    }
+
+    /// Length of each row.
+    pub fn dim(&self) -> usize {
+        self.dim
+    }
+
+    /// Fills `values` with the rows: row-major, `rows() * dim` finite values.
+    ///
+    /// # Errors
+    /// Those of [`Reader::next_block`], for what is read only now.
+    ///
+    /// # Panics
+    /// If `values` has another length.
+    pub fn read(&self, values: &mut [f32]) -> Result<()> {
+        assert_eq!(values.len(), self.rows * self.dim, "read: {} rows of {} values", self.rows, self.dim);
+        match &self.content {
+            Content::Values(content) => values.copy_from_slice(content),
+            Content::Stored { file, first } => file.read(*first, values)?,
+        }
+        Ok(())
+    }
+
+    /// The rows, row-major: `rows() * dim` finite values.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); a device error when memory does not suffice.
+    pub fn into_values(self) -> Result<Vec<f32>> {
+        if let Content::Values(values) = self.content {
+            return Ok(values);
+        }
+        let mut values = zeros(self.rows, self.dim)?;
+        self.read(&mut values)?;
+        Ok(values)
     }
 
     pub(super) fn columns(&self) -> Option<&RecordBatch> {
@@ -123,7 +176,7 @@ impl Reader {
     ///
     /// # Errors
     /// A data error that names file, row and column for a null, NaN, infinite or overflowing value, a row of another length,
-    /// or damage; an input/output error when reading fails.
+    /// or damage; an input/output error when reading fails. Of a `.npy` file in C order [`Block::read`] finds them.
     ///
     /// # Panics
     /// If `max_rows` is 0.

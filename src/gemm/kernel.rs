@@ -48,11 +48,10 @@ const fn wide<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32
 }
 
-/// Rows of A and the contraction indices of a pass.
+/// Rows of A, from the first contraction index of a pass on, and how many of them and of the indices count.
 pub(super) struct Rows<'a> {
     pub(super) a: Matrix<'a>,
     pub(super) count: usize,
-    pub(super) k0: usize,
     pub(super) depth: usize,
 }
 
@@ -88,7 +87,7 @@ impl<'a> Target<'a> {
 #[inline(always)]
 pub(super) unsafe fn multiply<S: Simd>(simd: S, rows: &Rows<'_>, panel: &Panel, values: &[f32], target: Target<'_>, add: bool) {
     assert!(values.len() >= rows.depth * panel.width && rows.count > 0, "gemm: a panel is shorter than its shape");
-    rows.a.check("A", rows.count, rows.k0 + rows.depth);
+    rows.a.check("A", rows.count, rows.depth);
     // SAFETY: the two assertions above bound what is read, the caller what is written.
     unsafe {
         match (panel.width / lanes::<S>(), wide::<S>()) {
@@ -132,7 +131,7 @@ unsafe fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
 ) -> [[S::f32s; VECTORS]; ROWS] {
     let Matrix { data, row_step, col_step } = rows.a;
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
-    let first = data[row * row_step + rows.k0 * col_step..].as_ptr();
+    let first = data[row * row_step..].as_ptr();
     let offsets: [usize; ROWS] = std::array::from_fn(|i| i.min(count - 1) * row_step);
     let (mut a, mut b) = (first, values.as_ptr());
     for _ in 0..rows.depth {

@@ -31,6 +31,14 @@ pub(super) fn pack(packed: &mut [f32], b: Matrix<'_>, k0: usize, col: usize, pan
     }
 }
 
+/// Copies `count` rows and the first `depth` columns of a matrix with contiguous columns, side by side.
+#[inline(always)]
+pub(super) fn gather<'a>(buffer: &'a mut Vec<f32>, a: Matrix<'_>, count: usize, depth: usize) -> Matrix<'a> {
+    buffer.clear();
+    (0..depth).for_each(|k| buffer.extend_from_slice(&a.data[k * a.col_step..][..count]));
+    Matrix { data: buffer, row_step: 1, col_step: count }
+}
+
 /// Writes columns side by side, from place `at` of each row on.
 #[inline(always)]
 fn transpose(packed: &mut [f32], width: usize, at: usize, columns: [&[f32]; SIDE]) {

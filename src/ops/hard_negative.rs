@@ -117,9 +117,8 @@ impl Op for HardNegative {
             Row::default,
             |row, ((gradient, (loss, temperature_gradient)), ((teacher, student), (positives, ranking)))| {
                 row.choose(p, positives, ranking);
-                row.load(p, beta, teacher, student);
                 let scale = p.weight / (p.positives * p.negatives) as f32;
-                *loss += scale * vectorized(|| row.compare());
+                *loss += scale * vectorized(|| row.compare(p, beta, teacher, student));
                 for (&column, active) in row.columns.iter().zip(&row.active) {
                     let g = scale * beta * active;
                     gradient[column] += g;
@@ -207,11 +206,15 @@ struct Row {
     positives: usize,
     /// The positives, ascending.
     sorted: Vec<u32>,
-    /// Teacher's score above the student's, up to a constant: what a positive has more than a negative is lost.
-    lead: Vec<f32>,
-    /// Pairs with a loss: less than 0 for positives, more than 0 for negatives.
+    /// Pairs with a loss, of each column: less than 0 for positives, more than 0 for negatives.
     active: Vec<f32>,
+    /// Leads of the positives and their pairs with a loss, in vectors.
+    leads: Vec<[f32; LANES]>,
+    counts: Vec<[f32; LANES]>,
 }
+
+/// Pairs that are compared at once.
+const LANES: usize = 16;
 
 impl Row {
     fn choose(&mut self, p: &Params, positives: &[u32], ranking: &[u32]) {
@@ -226,34 +229,40 @@ impl Row {
         columns.extend(negatives.take(p.negatives as usize).map(|column| *column as usize));
     }
 
-    fn load(&mut self, p: &Params, beta: f32, teacher: &[f32], student: &[f32]) {
-        self.active.clear();
-        self.active.resize(self.columns.len(), 0.0);
-        self.lead.clear();
-        if let Some(&first) = self.columns.first() {
-            // Differences before scaling, for large scores that differ little.
-            let scale = p.teacher_inverse_temperature;
-            let lead = |&c: &usize| (teacher[c] - teacher[first]) * scale - (student[c] - student[first]) * beta;
-            self.lead.extend(self.columns.iter().map(lead));
-        }
-    }
-
-    /// Sum of the hinges over all pairs.
+    /// Sum of the hinges over all pairs. A column's lead is the teacher's score above the student's, up to a constant: what a
+    /// positive has more of it than a negative is lost.
     #[inline(always)]
-    fn compare(&mut self) -> f32 {
-        let mut sum = 0.0;
-        let (positives, negatives) = self.lead.split_at(self.positives);
-        let (counts, others) = self.active.split_at_mut(self.positives);
-        for (negative, active) in negatives.iter().zip(others) {
-            for (positive, count) in positives.iter().zip(&mut *counts) {
-                let lost = positive - negative;
-                let one = if lost > 0.0 { 1.0 } else { 0.0 };
-                sum += lost.max(0.0);
-                *count -= one;
-                *active += one;
+    fn compare(&mut self, p: &Params, beta: f32, teacher: &[f32], student: &[f32]) -> f32 {
+        let Self { columns, positives, active, leads, counts, .. } = self;
+        active.clear();
+        active.resize(columns.len(), 0.0);
+        let Some(&first) = columns.first() else { return 0.0 };
+        // Differences before scaling, for large scores that differ little.
+        let scale = p.teacher_inverse_temperature;
+        let lead = |c: usize| (teacher[c] - teacher[first]) * scale - (student[c] - student[first]) * beta;
+        // Lanes without a positive lose nothing.
+        leads.clear();
+        leads.resize(positives.div_ceil(LANES), [f32::NEG_INFINITY; LANES]);
+        leads.as_flattened_mut().iter_mut().zip(&columns[..*positives]).for_each(|(lane, c)| *lane = lead(*c));
+        counts.clear();
+        counts.resize(leads.len(), [0.0; LANES]);
+        let mut sums = [0.0; LANES];
+        for (negative, active) in columns[*positives..].iter().zip(&mut active[*positives..]) {
+            let negative = lead(*negative);
+            let mut pairs = [0.0; LANES];
+            for (leads, counts) in leads.iter().zip(&mut *counts) {
+                for l in 0..LANES {
+                    let lost = leads[l] - negative;
+                    let one = if lost > 0.0 { 1.0 } else { 0.0 };
+                    sums[l] += if lost > 0.0 { lost } else { 0.0 };
+                    counts[l] -= one;
+                    pairs[l] += one;
+                }
             }
+            *active = pairs.iter().sum();
         }
-        sum
+        active[..*positives].copy_from_slice(&counts.as_flattened()[..*positives]);
+        sums.iter().sum()
     }
 }
 

@@ -117,16 +117,19 @@ impl Op for ListwiseKl {
             .enumerate()
             .for_each_init(
                 || [vec![[0.0; LANES]; vectors], vec![[0.0; LANES]; vectors]],
-                |[t, s], (i, (gradient, (loss, temperature_gradient)))| {
-                    load_masked(t, &teacher[i * cols..][..cols], candidates, anchors[i]);
-                    load_masked(s, &student[i * cols..][..cols], candidates, anchors[i]);
-                    let sums = vectorized(|| exponentials(t, s, p.teacher_inverse_temperature, beta));
-                    *loss = p.weight * sums.loss();
-                    *temperature_gradient = p.weight * sums.temperature_gradient();
-                    let scale = p.weight * beta;
-                    let (scale_t, scale_s) = (scale / sums.teacher, scale / sums.student);
-                    let weights = t.as_flattened().iter().zip(s.as_flattened());
-                    gradient.iter_mut().zip(weights).for_each(|(g, (t, s))| *g = s * scale_s - t * scale_t);
+                |buffers, (i, (gradient, (loss, temperature_gradient)))| {
+                    let [teacher, student] = [teacher, student].map(|scores| &scores[i * cols..][..cols]);
+                    (*loss, *temperature_gradient) = vectorized(|| {
+                        let [t, s] = buffers;
+                        load_masked(t, teacher, candidates, anchors[i]);
+                        load_masked(s, student, candidates, anchors[i]);
+                        let sums = exponentials(t, s, p.teacher_inverse_temperature, beta);
+                        let scale = p.weight * beta;
+                        let (scale_t, scale_s) = (scale / sums.teacher, scale / sums.student);
+                        let weights = t.as_flattened().iter().zip(s.as_flattened());
+                        gradient.iter_mut().zip(weights).for_each(|(g, (t, s))| *g = s * scale_s - t * scale_t);
+                        (p.weight * sums.loss(), p.weight * sums.temperature_gradient())
+                    });
                 },
             );
     }
@@ -215,6 +218,7 @@ impl Sums {
 }
 
 /// Copies a row, with [`MASKED`] at the columns that are the anchor and beyond the last.
+#[inline(always)]
 fn load_masked(to: &mut [[f32; LANES]], row: &[f32], candidates: &[u32], anchor: u32) {
     let (kept, rest) = to.as_flattened_mut().split_at_mut(row.len());
     let columns = row.iter().zip(candidates);

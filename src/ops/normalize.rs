@@ -7,6 +7,7 @@ use crate::case::{Case, Fill};
 use crate::metric::SMALLEST;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::{Limits, Plan};
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
 /// y = x / |x| for each row of `x [rows, cols]`, and `inverse_norm [rows, 1]` = 1 / |x|; both are zero for rows of zeros, and of
@@ -24,6 +25,35 @@ pub fn normalize(plan: &mut Plan, x: Tensor, y: Tensor, inverse_norm: Tensor) {
         let params = Params { step: 0, rows: x.tensor.rows(), cols: x.tensor.cols(), first_row: x.first_row };
         plan.push::<Normalize>(params, &[x.tensor], &[y.tensor, inverse_norm]);
     }
+}
+
+/// 1 / |x|, 0 for zeros.
+#[inline(always)]
+fn inverse_norm_of(x: &[f32]) -> f32 {
+    let squares = sum_of_squares(x, 1.0);
+    // Neither have squares overflown, nor do those that vanished count.
+    if (1e-20..1e30).contains(&squares) {
+        return 1.0 / squares.sqrt();
+    }
+    let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    if largest < SMALLEST {
+        return 0.0;
+    }
+    let scale = 1.0 / largest;
+    scale / sum_of_squares(x, scale).sqrt()
+}
+
+/// Sum of the squares of `scale * x`: in as many sums as vectorise, which do not depend on the machine.
+#[inline(always)]
+fn sum_of_squares(x: &[f32], scale: f32) -> f32 {
+    const SUMS: usize = 64;
+    let mut sums = [0.0; SUMS];
+    let (chunks, rest) = x.as_chunks::<SUMS>();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += (x * scale) * (x * scale));
+    }
+    sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum += (x * scale) * (x * scale));
+    sums.iter().sum()
 }
 
 /// The op; [`normalize`] records it.
@@ -55,13 +85,11 @@ impl Op for Normalize {
         let inverse_norm = &mut inverse_norm.real()[p.first_row as usize..];
         let rows = x.real().par_chunks(cols).zip(y.real().par_chunks_mut(cols)).zip(inverse_norm.par_iter_mut());
         rows.with_min_len(64).for_each(|((x, y), inverse)| {
-            // Scaled by the largest magnitude, so that squares neither overflow nor vanish.
-            let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-            let scale = if largest >= SMALLEST { 1.0 / largest } else { 0.0 };
-            let squares: f32 = x.iter().map(|x| (x * scale) * (x * scale)).sum();
-            let factor = if largest >= SMALLEST { 1.0 / squares.sqrt() } else { 0.0 };
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale * factor);
-            *inverse = scale * factor;
+            *inverse = vectorized(|| {
+                let factor = inverse_norm_of(x);
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = x * factor);
+                factor
+            });
         });
     }
 

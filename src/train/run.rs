@@ -85,9 +85,13 @@ impl<'a> Run<'a> {
         for first in (0..count).step_by(STEPS_BETWEEN_REPORTS as usize) {
             let end = (first + STEPS_BETWEEN_REPORTS).min(count);
             self.program.run(self.objective.step, first..end)?;
-            progress(&Progress::Steps { done: steps.start + end })?;
+            if end < count {
+                progress(&Progress::Steps { done: steps.start + end })?;
+            }
         }
         let losses = self.program.read(self.objective.losses)?;
+        // Only now does a GPU have run them all.
+        progress(&Progress::Steps { done: steps.end })?;
         let loss = losses.iter().map(|l| f64::from(*l)).sum::<f64>() / f64::from(count);
         if loss.is_finite() {
             // A divergence is not negative, but for rounding.

@@ -11,10 +11,13 @@ fn a_model_and_a_line_for_every_epoch_are_written() {
     std::fs::write(folder.path("metrics.jsonl"), "an older and much longer content\n".repeat(99)).unwrap();
     let run = folder.succeeds(&format!("{TRAIN} --metrics-file metrics.jsonl"));
     assert_eq!(run.stdout, "", "{run}");
-    let lines = folder.json_lines("metrics.jsonl");
+    let mut lines = folder.json_lines("metrics.jsonl");
     assert_eq!(lines.len(), 21, "epoch 0 and twenty more");
-    for (number, line) in lines.iter().enumerate() {
-        assert_eq!(keys(line), ["epoch", "loss", "val_recall@10", "val_recall@k"]);
+    let seconds: Vec<f64> = lines.iter().map(|line| line["seconds"].as_f64().unwrap()).collect();
+    assert!(seconds[0] > 0.0 && seconds.is_sorted(), "{seconds:?}");
+    for (number, line) in lines.iter_mut().enumerate() {
+        assert_eq!(keys(line), ["epoch", "loss", "seconds", "val_recall@10", "val_recall@k"]);
+        line.as_object_mut().unwrap().remove("seconds");
         assert_eq!(line["epoch"], number);
         assert_eq!(line["loss"].is_number(), number > 0, "{line}");
     }

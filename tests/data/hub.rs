@@ -132,7 +132,7 @@ fn rows(source: &Source, max_items: usize, config: &HubConfig) -> Result<(usize,
     let mut reader = source.open_with(max_items, false, config)?;
     let mut values = Vec::new();
     while let Some(block) = reader.next_block(7)? {
-        values.extend(block.values);
+        values.extend(block.into_values()?);
     }
     assert!(values.iter().zip(matrix().iter().cycle()).all(|(a, b)| a == b));
     Ok((values.len() / DIM, reader.describe()))

@@ -38,7 +38,7 @@ fn blocks_are_the_rows_in_order() {
             let mut values = Vec::new();
             while let Some(block) = reader.next_block(size).unwrap() {
                 assert!(block.rows() <= size && block.first_row * DIM == values.len());
-                values.extend(block.values);
+                values.extend(block.into_values().unwrap());
             }
             assert_eq!(values, matrix()[..11 * DIM], "{name} in blocks of {size}");
         }
@@ -153,6 +153,18 @@ fn paths_that_do_not_work() {
         let (text, code) = message(&Embeddings::read(&twice, 0).unwrap_err());
         assert!(code == 2 && text.contains("named twice"), "{text}");
     }
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_an_error() {
+    let (_folder, path) = file("x.npy", &std::fs::read(fixture("c_le_f4.npy")).unwrap());
+    let mut reader = source(&path).open(0).unwrap();
+    let [first, second] = [6, 6].map(|rows| reader.next_block(rows).unwrap().unwrap());
+    let shrunk = std::fs::File::options().write(true).open(&path).unwrap();
+    shrunk.set_len(shrunk.metadata().unwrap().len() - 4).unwrap();
+    assert_eq!(first.into_values().unwrap(), matrix()[..6 * DIM]);
+    let (text, code) = message(&second.into_values().unwrap_err());
+    assert!(code == 3 && text.contains("cut short") && text.contains(path.to_str().unwrap()), "{text}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn blocks_of_any_size_cross_row_groups() {
         let mut values = Vec::new();
         while let Some(block) = reader.next_block(size).unwrap() {
             assert!(block.rows() <= size && block.first_row * DIM == values.len());
-            values.extend(block.values);
+            values.extend(block.into_values().unwrap());
         }
         assert_eq!(values, matrix()[..11 * DIM], "blocks of {size}");
     }

@@ -12,7 +12,7 @@ fn truncate(input: &Source, output: &Path) -> Result<()> {
     let mut reader = input.open_carrying(0)?;
     let mut writer = Writer::create(output, &reader, 3)?;
     while let Some(block) = reader.next_block(5)? {
-        let values: Vec<f32> = block.values.chunks(DIM).flat_map(|row| row[..3].to_vec()).collect();
+        let values: Vec<f32> = block.clone().into_values()?.chunks(DIM).flat_map(|row| row[..3].to_vec()).collect();
         writer.write(&block, &values)?;
     }
     writer.finish()
@@ -130,7 +130,7 @@ fn without_carrying_only_the_vectors_are_written() {
     let mut reader = source(fixture("list_f4.parquet")).open_with(2, false, &offline).unwrap();
     let mut writer = Writer::create(&path, &reader, DIM).unwrap();
     while let Some(block) = reader.next_block(1).unwrap() {
-        writer.write(&block, &block.values).unwrap();
+        writer.write(&block, &block.clone().into_values().unwrap()).unwrap();
     }
     writer.finish().unwrap();
     let back = read(&path).unwrap();

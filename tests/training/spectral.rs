@@ -27,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn solve(rows: &[f32], dim: usize, wanted: usize, centring: Centring) -> Spectrum {
-    let spectrum = SpectralSolver::new(&Cpu::new(), rows, dim, wanted).unwrap().solve(centring).unwrap();
+    let spectrum = SpectralSolver::new(&Cpu::new(), rows, dim, wanted, wanted).unwrap().solve(centring).unwrap();
     let axes: Vec<&[f32]> = spectrum.axes.chunks(dim).collect();
     assert_eq!((axes.len(), spectrum.energies.len()), (wanted, wanted));
     for (i, a) in axes.iter().enumerate() {
