@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::metric::Metric;
 use crate::model::{Hidden, Map};
+use crate::spectral::mean;
 
 /// Rows whose sums are taken together: the order of additions must not depend on the number of threads.
 const CHUNK_ROWS: usize = 1024;
@@ -80,19 +81,6 @@ impl Frame {
     pub fn similarity_scale(&self) -> f64 {
         self.scale * self.scale
     }
-}
-
-/// Mean of `rows [n, dim]`.
-fn mean(rows: &[f32], dim: usize) -> Vec<f64> {
-    let sum = |rows: &[f32]| {
-        rows.chunks(dim).fold(vec![0.0; dim], |mut sum: Vec<f64>, row| {
-            sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
-            sum
-        })
-    };
-    let sums: Vec<Vec<f64>> = rows.par_chunks(CHUNK_ROWS * dim).map(sum).collect();
-    let count = (rows.len() / dim) as f64;
-    (0..dim).map(|i| sums.iter().map(|sum| sum[i]).sum::<f64>() / count).collect()
 }
 
 /// Mean squared distance of `rows [n, dim]` from a point.

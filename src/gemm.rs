@@ -11,6 +11,8 @@
 mod kernel;
 mod pack;
 
+use std::ops::Range;
+
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -46,6 +48,11 @@ impl<'a> Matrix<'a> {
         Self { row_step: self.col_step, col_step: self.row_step, ..self }
     }
 
+    /// Whether both are the same numbers in memory, read the other way round.
+    fn is_transpose_of(self, other: Self) -> bool {
+        std::ptr::eq(self.data, other.data) && (self.row_step, self.col_step) == (other.col_step, other.row_step)
+    }
+
     /// The matrix without its first rows and columns.
     fn part(self, row: usize, col: usize) -> Self {
         Self { data: &self.data[row * self.row_step + col * self.col_step..], ..self }
@@ -69,57 +76,81 @@ pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32
     if threads == 1 {
         return gemm_here(shape, a, b, c, c_step, add);
     }
+    let product = Product::new(shape, a, b, c, c_step, add);
+    if m == n && !add && a.is_transpose_of(b) {
+        return product.symmetric();
+    }
     // Four tasks for each thread, so that none waits long for another.
     let row_blocks = (4 * threads).div_ceil(n.div_ceil(BLOCK_COLS)).min(m.div_ceil(BLOCK_ROWS / 2));
-    let tasks = Tasks::new(shape, a, b, c, c_step, add, row_blocks);
-    (0..tasks.count()).into_par_iter().for_each(|index| tasks.run(index));
+    product.blocks(m.div_ceil(row_blocks)).into_par_iter().for_each(|block| product.make(block));
 }
 
 /// [`gemm`] on this thread alone.
 pub(crate) fn gemm_here(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    let tasks = Tasks::new(shape, a, b, c, c_step, add, 1);
-    (0..tasks.count()).for_each(|index| tasks.run(index));
+    let product = Product::new(shape, a, b, c, c_step, add);
+    product.blocks(shape[0]).into_iter().for_each(|block| product.make(block));
 }
 
-/// A product, as blocks of C.
-struct Tasks<'a> {
+/// A product, made in blocks of C.
+struct Product<'a> {
     shape: [usize; 3],
     a: Matrix<'a>,
     b: Matrix<'a>,
     target: Target<'a>,
     add: bool,
-    /// Rows of a block.
-    rows: usize,
 }
 
-impl<'a> Tasks<'a> {
-    fn new(
-        [m, n, k]: [usize; 3],
-        a: Matrix<'a>,
-        b: Matrix<'a>,
-        c: &'a mut [f32],
-        c_step: usize,
-        add: bool,
-        row_blocks: usize,
-    ) -> Self {
+/// Some rows and columns of C.
+struct Block {
+    rows: Range<usize>,
+    cols: Range<usize>,
+}
+
+impl<'a> Product<'a> {
+    fn new([m, n, k]: [usize; 3], a: Matrix<'a>, b: Matrix<'a>, c: &'a mut [f32], c_step: usize, add: bool) -> Self {
         a.check("A", m, k);
         b.check("B", k, n);
         assert!(c_step >= n && c.len() >= (m - 1) * c_step + n, "gemm: C is shorter than its shape, {m} x {n}");
-        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add, rows: m.div_ceil(row_blocks) }
+        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add }
     }
 
-    fn count(&self) -> usize {
+    /// All of C, in blocks of so many rows.
+    fn blocks(&self, rows: usize) -> Vec<Block> {
         let [m, n, _] = self.shape;
-        m.div_ceil(self.rows) * n.div_ceil(BLOCK_COLS)
+        let stripe = |row: usize| {
+            let block = move |col| Block { rows: row..(row + rows).min(m), cols: col..(col + BLOCK_COLS).min(n) };
+            (0..n).step_by(BLOCK_COLS).map(block)
+        };
+        (0..m).step_by(rows).flat_map(stripe).collect()
     }
 
-    fn run(&self, index: usize) {
-        let [m, n, k] = self.shape;
-        let col_blocks = n.div_ceil(BLOCK_COLS);
-        let (row, col) = (index / col_blocks * self.rows, index % col_blocks * BLOCK_COLS);
-        let shape = [self.rows.min(m - row), BLOCK_COLS.min(n - col), k];
-        let (a, target) = (self.a.part(row, 0), self.target.at(row, col));
-        Arch::new().dispatch(Task { shape, a, b: self.b, col, target, add: self.add });
+    fn make(&self, Block { rows, cols }: Block) {
+        let shape = [rows.len(), cols.len(), self.shape[2]];
+        let (a, target) = (self.a.part(rows.start, 0), self.target.at(rows.start, cols.start));
+        Arch::new().dispatch(Task { shape, a, b: self.b, col: cols.start, target, add: self.add });
+    }
+
+    /// C = A Aᵀ: what lies on the diagonal and right of it, and copies of that below.
+    fn symmetric(&self) {
+        let [n, _, _] = self.shape;
+        // Narrow enough to leave out almost half, and not so narrow that packing costs as much.
+        let height = (n / 8).clamp(BLOCK_ROWS / 2, BLOCK_COLS);
+        let stripe = |row: usize| {
+            let block = move |col| Block { rows: row..(row + height).min(n), cols: col..(col + BLOCK_COLS).min(n) };
+            (row..n).step_by(BLOCK_COLS).map(block)
+        };
+        let blocks: Vec<Block> = (0..n).step_by(height).flat_map(stripe).collect();
+        blocks.into_par_iter().for_each(|block| {
+            let Block { rows, cols } = &block;
+            let [rows, cols] = [rows.clone(), cols.start.max(rows.end)..cols.end];
+            self.make(block);
+            #[expect(unsafe_code, reason = "tasks share C")]
+            // SAFETY: within C, which is square. This task alone has made the block and writes its mirror image, which lies below
+            // the diagonal and outside of every block: the part of a block below the diagonal is left of its `rows.end`.
+            unsafe {
+                self.target.mirror(rows, cols);
+            }
+        });
     }
 }
 
@@ -161,7 +192,7 @@ impl WithSimd for Task<'_> {
                     let values = &packed[panel.first * depth..][..panel.width * depth];
                     let target = target.at(row, panel.first);
                     #[expect(unsafe_code, reason = "tasks share C")]
-                    // SAFETY: `Tasks` checked C, and gives every task other columns or rows of it.
+                    // SAFETY: `Product` checked C, and its blocks have no element in common.
                     unsafe {
                         kernel::multiply(simd, &rows, panel, values, target, add || k0 > 0);
                     }

@@ -3,16 +3,16 @@
 use faer::{Mat, Side};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
 use crate::backend::{Backend, Program};
 use crate::error::{Error, Result};
 use crate::memory::allocate;
 use crate::op::Write;
-use crate::ops::add_bias::add_bias;
-use crate::ops::column_sum::column_sum;
 use crate::ops::matmul::{Layout, matmul};
 use crate::plan::{Plan, Routine};
 use crate::random::normal;
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
 /// Up to this width the whole spectrum is computed at once; above it, only its head, by subspace iteration.
@@ -76,18 +76,13 @@ pub struct SpectralSolver {
 }
 
 struct Tensors {
+    /// A block, without its mean.
     rows: Tensor,
-    shift: Tensor,
-    mean: Tensor,
     basis: Tensor,
     energy: Tensor,
     image: Tensor,
     rotation: Tensor,
     axes: Tensor,
-    /// Adds a block's share to the mean.
-    add_to_mean: Routine,
-    /// Subtracts the mean from a block.
-    centre: Routine,
     /// Energies and image of the basis, from the first block and from others.
     project: [Routine; 2],
     /// The axes, from the basis.
@@ -95,20 +90,16 @@ struct Tensors {
 }
 
 impl Tensors {
-    /// For rows in blocks of `[block, dim]`, out of `n`.
-    fn record(plan: &mut Plan, [n, block, dim]: [u32; 3], width: u32, wanted: u32) -> Self {
+    /// For rows in blocks of `[block, dim]`.
+    fn record(plan: &mut Plan, [block, dim]: [u32; 2], width: u32, wanted: u32) -> Self {
         // The identity is not stored.
         let whole = width == dim;
         let basis_shape = if whole { [1, 1] } else { [width, dim] };
-        let [rows, mean] = [plan.state("rows", [block, dim]), plan.state("mean", [1, dim])];
+        let rows = plan.input("rows", [block, dim]);
         let [energy, image] = [plan.state("energy", [width, width]), plan.state("image", basis_shape)];
-        let [shift, basis] = [plan.input("shift", [1, dim]), plan.input("basis", basis_shape)];
+        let basis = plan.input("basis", basis_shape);
         let [rotation, axes] = [plan.input("rotation", [wanted, width]), plan.state("axes", [wanted, dim])];
         let projected = if whole { rows } else { plan.scratch("projected", [block, width]) };
-        let add_to_mean = plan.routine();
-        column_sum(plan, rows, mean, 1.0 / n as f32, Write::Add);
-        let centre = plan.routine();
-        add_bias(plan, shift, rows);
         let project = [Write::Set, Write::Add].map(|write| {
             let routine = plan.routine();
             if !whole {
@@ -122,7 +113,7 @@ impl Tensors {
         if !whole {
             matmul(plan, Layout::NN, rotation, basis, axes, Write::Set);
         }
-        Self { rows, shift, mean, basis, energy, image, rotation, axes, add_to_mean, centre, project, rotate }
+        Self { rows, basis, energy, image, rotation, axes, project, rotate }
     }
 }
 
@@ -141,11 +132,14 @@ impl SpectralSolver {
         let resident = size_of_val(rows) <= RESIDENT_BYTES;
         let block = if resident { n } else { (RESIDENT_BYTES / 4 / (4 * dim)).max(1) };
         let mut plan = Plan::new(backend.limits());
-        let tensors = Tensors::record(&mut plan, [n, block, dim].map(|x| x as u32), width as u32, wanted as u32);
+        let tensors = Tensors::record(&mut plan, [block, dim].map(|x| x as u32), width as u32, wanted as u32);
         let program = backend.compile(plan)?;
         let energy = Mat::zeros(width, width);
-        let mut this = Self { program, tensors, dim, wanted, mean: Vec::new(), basis: None, energy };
-        this.find_mean(rows, resident)?;
+        let mean = mean(rows, dim).into_iter().map(|m| m as f32).collect();
+        let mut this = Self { program, tensors, dim, wanted, mean, basis: None, energy };
+        if resident {
+            this.load(rows)?;
+        }
         if width < dim {
             this.iterate(rows, resident, width, accurate.min(wanted))?;
         } else {
@@ -154,41 +148,25 @@ impl SpectralSolver {
         Ok(this)
     }
 
-    /// Finds the mean; of rows that stay on the device it is subtracted.
-    fn find_mean(&mut self, rows: &[f32], resident: bool) -> Result<()> {
-        for block in rows.chunks(self.tensors.rows.shape.len()) {
-            self.load(block, None)?;
-            self.program.run(self.tensors.add_to_mean, 0..1)?;
-        }
-        self.mean = self.program.read(self.tensors.mean)?;
-        let shift: Vec<f32> = self.mean.iter().map(|m| -m).collect();
-        self.program.write(self.tensors.shift, &shift[..])?;
-        if resident {
-            self.program.run(self.tensors.centre, 0..1)?;
-        }
-        Ok(())
-    }
-
-    /// Writes a block of rows, filled up with copies of a row or with zeros.
-    fn load(&mut self, block: &[f32], filling: Option<&[f32]>) -> Result<()> {
-        let tensor = self.tensors.rows;
-        self.program.write_rows(tensor, 0, block.into())?;
-        let missing = tensor.rows() as usize - block.len() / self.dim;
-        if missing == 0 {
-            return Ok(());
-        }
-        let rest = filling.map_or_else(|| vec![0.0; missing * self.dim], |row| row.repeat(missing));
-        self.program.write_rows(tensor, tensor.rows() - missing as u32, rest[..].into())
+    /// Writes a block of rows without their mean, filled up with zeros.
+    fn load(&mut self, block: &[f32]) -> Result<()> {
+        let Self { program, tensors, dim, mean, .. } = self;
+        let rows = tensors.rows.rows() as usize;
+        program.fill_rows(tensors.rows, rows, &mut |centred| {
+            let (centred, missing) = centred.split_at_mut(block.len());
+            missing.fill(0.0);
+            centred.par_chunks_mut(*dim).zip(block.par_chunks(*dim)).for_each(|(centred, row)| {
+                centred.iter_mut().zip(row.iter().zip(&*mean)).for_each(|(c, (x, m))| *c = x - m);
+            });
+            Ok(())
+        })
     }
 
     /// Finds the energies in the basis, and its image.
     fn project(&mut self, rows: &[f32], resident: bool) -> Result<()> {
         for (i, block) in rows.chunks(self.tensors.rows.shape.len()).enumerate() {
             if !resident {
-                let mean = std::mem::take(&mut self.mean);
-                self.load(block, Some(&mean))?;
-                self.mean = mean;
-                self.program.run(self.tensors.centre, 0..1)?;
+                self.load(block)?;
             }
             self.program.run(self.tensors.project[i.min(1)], 0..1)?;
         }
@@ -266,6 +244,24 @@ impl SpectralSolver {
     }
 }
 
+/// Rows whose sums are taken together: the order of additions must not depend on the number of threads.
+const SUMMED_ROWS: usize = 1024;
+
+/// Mean of `rows [n, dim]`.
+pub fn mean(rows: &[f32], dim: usize) -> Vec<f64> {
+    let sum = |rows: &[f32]| {
+        vectorized(|| {
+            rows.chunks(dim).fold(vec![0.0; dim], |mut sum: Vec<f64>, row| {
+                sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
+                sum
+            })
+        })
+    };
+    let sums: Vec<Vec<f64>> = rows.par_chunks(SUMMED_ROWS * dim).map(sum).collect();
+    let count = (rows.len() / dim) as f64;
+    (0..dim).map(|i| sums.iter().map(|sum| sum[i]).sum::<f64>() / count).collect()
+}
+
 /// All energies of `rows [n, dim]` about their mean that are not zero by construction, min(n - 1, dim) of them, descending: the
 /// eigenvalues of the smaller of XᵀX and XXᵀ, which is made on the backend and decomposed in f64.
 ///
@@ -273,8 +269,7 @@ impl SpectralSolver {
 /// [`Error::Device`] when the device fails or memory does not suffice; [`Error::Data`] when the rows have no spectrum (not finite).
 pub fn energies(backend: &dyn Backend, rows: &[f32], dim: usize) -> Result<Vec<f64>> {
     let n = rows.len() / dim;
-    let mut mean = vec![0.0f64; dim];
-    rows.chunks(dim).for_each(|row| mean.iter_mut().zip(row).for_each(|(m, x)| *m += f64::from(*x) / n as f64));
+    let mean = mean(rows, dim);
     let (side, depth) = if n < dim { (n, dim) } else { (dim, n) };
     let mut centred = allocate(side, depth)?;
     centred.resize(side * depth, 0.0);

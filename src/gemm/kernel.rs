@@ -1,6 +1,7 @@
 //! The register tile: a few rows of A against a panel of packed columns.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use pulp::Simd;
 
@@ -77,6 +78,25 @@ impl<'a> Target<'a> {
     /// The part that begins at this row and column.
     pub(super) fn at(self, row: usize, col: usize) -> Self {
         Self { first: self.first.wrapping_add(row * self.row_step + col), ..self }
+    }
+}
+
+impl Target<'_> {
+    /// Copies a block of C to where its transpose belongs.
+    ///
+    /// # Safety
+    /// Both lie within C and have no element in common, and nobody else reads or writes them.
+    pub(super) unsafe fn mirror(self, rows: Range<usize>, cols: Range<usize>) {
+        // In squares, so that lines of cache are used whole in both.
+        const SIDE: usize = 16;
+        for (row, col) in rows.clone().step_by(SIDE).flat_map(|row| cols.clone().step_by(SIDE).map(move |col| (row, col))) {
+            for i in row..(row + SIDE).min(rows.end) {
+                for j in col..(col + SIDE).min(cols.end) {
+                    // SAFETY: as the caller promises.
+                    unsafe { *self.at(j, i).first = *self.at(i, j).first };
+                }
+            }
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) fn all() -> Vec<Case> {
         cases.push(case(format!("{layout:?} row windows"), limits, layout, shape, Fill::Normal, Write::Set));
         cases.extend(variants(layout));
     }
+    // Enough of them for several threads.
+    cases.extend([[7, 5], [130, 33], [300, 70], [520, 41]].map(by_itself));
     cases
 }
 
@@ -86,6 +88,15 @@ fn variants(layout: Layout) -> Vec<Case> {
     let limits = Limits { binding_bytes: 1 << 19, ..Limits::NONE };
     cases.push(case(format!("{layout:?} long, row windows"), limits, layout, [1, 40, 30, 5000], Fill::Normal, Write::Set));
     cases
+}
+
+/// Inner products of the rows of one matrix.
+fn by_itself([n, k]: [u32; 2]) -> Case {
+    Case::new(format!("NT {n}x{k} by itself"), |case| {
+        let rows = case.input("rows", [n, k], Fill::Normal);
+        let products = case.output("products", [n, n]);
+        matmul(&mut case.plan, Layout::NT, rows, rows, products, Write::Set);
+    })
 }
 
 fn case(name: String, limits: Limits, layout: Layout, shape: [u32; 4], fill: Fill, write: Write) -> Case {
