@@ -11,7 +11,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("random", &[]),
     ("simd", &[]),
     ("metric", &["error", "memory"]),
-    ("data", &["memory", "metric", "random", "simd"]),
+    ("data", &["lanes", "memory", "metric", "random", "simd"]),
     ("tensor", &[]),
     ("op", &["case"]),
     ("case", &["plan", "random", "tensor"]),

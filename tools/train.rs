@@ -69,7 +69,7 @@ fn run(args: &Args) -> Result<()> {
     let embeddings = args.data.read(cli::MAX_ITEMS)?;
     let backend = args.device.open()?;
     let mut reporter = Reporter::new(metrics);
-    let compressor = fit(&*backend, &embeddings, &config, &mut |event| reporter.report(event))?;
+    let compressor = fit(&*backend, embeddings, &config, &mut |event| reporter.report(event))?;
     drop(reporter);
     compressor.save(AtomicFile::create(&args.model)?)?;
     summarise(&compressor, &args.model);
