@@ -11,6 +11,7 @@
 # OPS picks ops by words in their names, INPUT replaces the synthetic rows (which take numpy), ROWS, DIM, DIM_OUT, EPOCHS and HIDDEN are
 # the runs of training, RESULTS is the file that is written, PYTHON the interpreter, DATA where synthetic rows are kept.
 set -euo pipefail
+export LC_ALL=C
 cd "$(dirname "$0")/.."
 
 ROWS=${ROWS:-20000 100000} DIM=${DIM:-4096} DIM_OUT=${DIM_OUT:-64} EPOCHS=${EPOCHS:-20} HIDDEN=${HIDDEN:-0}
@@ -43,14 +44,15 @@ if [ -z "${BIN_DIR:-}" ]; then
 fi
 
 report=$scratch/report.md
+failures=0
 say() { printf '%s\n' "$*" | tee -a "$report"; }
-# Runs a command and shows what it prints as a block; it must not fail for the report to go on.
+# Runs a command and shows what it prints as a block; the report goes on when it fails.
 block() {
     say '```text'
     local status=0
     "$@" 2>&1 | grep -v XDG_RUNTIME_DIR | tee -a "$report" || status=$?
     say '```'
-    [ "$status" = 0 ] || say "**failed: $*** (exit code $status)"
+    [ "$status" = 0 ] || { say "**failed**: $* (exit code $status)"; failures=$((failures + 1)); }
 }
 seconds() { # of a command, whose output goes to a file
     local log=$1 start=$EPOCHREALTIME
@@ -89,6 +91,7 @@ print(inputs.rows(pathlib.Path('$DATA'), $1, $DIM))"
 
 training() { # one line of the table for a file, and PyTorch's beside it
     local file=$1 hidden=$2 model=$scratch/model.npz ours theirs=-
+    rm -f "$model"
     ours=$(seconds "$scratch/train.log" "$BIN_DIR/train" --input "$file" --max-items 0 --dim-out "$DIM_OUT" --hidden "$hidden" \
         --epochs "$EPOCHS" --device gpu --model "$model")
     if [ "$torch" = yes ] && [ -f benches/peers/train.py ] && [ -f "$model" ] && [[ $file == *.npy ]]; then
@@ -141,4 +144,5 @@ for hidden in $HIDDEN; do
     fi
 done
 { echo; cat "$report"; } >>"$RESULTS"
-echo "appended to $RESULTS" >&2
+echo "appended to $RESULTS; $failures failed" >&2
+[ "$failures" = 0 ]

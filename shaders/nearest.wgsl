@@ -178,6 +178,11 @@ fn offsets(col: u32, end: u32) -> vec4<f32> {
 fn offer(row0: u32, row: u32, col: u32, end: u32, scores: vec4<f32>, pending: u32, shift: u32) -> u32 {
     let bar = bars[row];
     let bits = bitcast<vec4<u32>>(scores);
+    // Keys in four instructions, but for -0, which is one too low, and NaN: mostly they are all below the bar.
+    let keys = bits ^ (bitcast<vec4<u32>>(bitcast<vec4<i32>>(bits) >> vec4(31u)) | vec4(SIGN));
+    if (all(keys < vec4(max(bar.x, 1u) - 1u)) || ((pending >> shift) & 15u) == 0u) {
+        return 0u;
+    }
     var left = 0u;
     if (place(row0, row, col, end, bits.x, pending >> shift, bar)) { left |= 1u; }
     if (place(row0, row, col + 1u, end, bits.y, pending >> (shift + 1u), bar)) { left |= 2u; }

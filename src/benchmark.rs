@@ -1,7 +1,7 @@
 //! How fast a model compresses, what the smaller vectors save in memory and in search, and how fast the ops run: the record of
 //! `benchmark`.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde::Serialize;
 
@@ -17,6 +17,9 @@ use crate::search::neighbours;
 
 /// Queries of a search, at most.
 const MAX_QUERIES: usize = 256;
+
+/// Numbers of vectors that savings are estimated for.
+const SCALES: [u64; 3] = [1_000_000, 100_000_000, 1_000_000_000];
 
 /// One benchmark.
 #[derive(Clone, Debug, Serialize)]
@@ -44,10 +47,28 @@ pub struct Metrics {
     pub queries_per_second_out: f64,
     /// How many times faster search becomes.
     pub search_speedup: f64,
+    /// What that comes to for 1 million, 100 million and 1 billion vectors.
+    pub savings: Vec<Saving>,
     /// What the device can do: the highest roofs of the run.
     pub roofs: Roofs,
     /// Every bench case of every op.
     pub ops: Vec<Row>,
+}
+
+/// An estimate of what compression saves where there are more vectors: that all of them are in memory, and that exact search takes
+/// time in proportion to their number, at the rate that was measured with queries in batches.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Saving {
+    /// How many vectors there are.
+    pub vectors: u64,
+    /// Bytes of all of them before.
+    pub bytes_in: u64,
+    /// Bytes of all of them after.
+    pub bytes_out: u64,
+    /// Seconds that a query takes before.
+    pub seconds_per_query_in: f64,
+    /// Seconds that a query takes after.
+    pub seconds_per_query_out: f64,
 }
 
 /// What a record was measured on.
@@ -105,14 +126,26 @@ pub fn benchmark(
     let [before, after] = medians([&mut before, &mut after])?.map(|seconds| count as f64 / seconds);
     let (roofs, ops) = ops(backend, progress)?;
 
+    let [bytes_in, bytes_out] = [dim_in, dim_out].map(|dim| dim * size_of::<f32>());
+    let saving = |vectors: u64| {
+        let share = vectors as f64 / rows as f64;
+        Saving {
+            vectors,
+            bytes_in: vectors * bytes_in as u64,
+            bytes_out: vectors * bytes_out as u64,
+            seconds_per_query_in: share / before,
+            seconds_per_query_out: share / after,
+        }
+    };
     let metrics = Metrics {
         compressed_rows_per_second,
-        bytes_in: dim_in * size_of::<f32>(),
-        bytes_out: dim_out * size_of::<f32>(),
+        bytes_in,
+        bytes_out,
         bytes_ratio: dim_in as f64 / dim_out as f64,
         queries_per_second_in: before,
         queries_per_second_out: after,
         search_speedup: after / before,
+        savings: SCALES.map(saving).to_vec(),
         roofs,
         ops,
     };
@@ -183,8 +216,7 @@ impl Record {
         let mut table = format!(
             "compression  {:.0} rows/s\n\
              vectors      {} -> {} bytes, {:.1} times smaller\n\
-             search       {:.0} -> {:.0} queries/s, {:.1} times faster ({} queries, {} rows, k = {})\n\
-             roofs        {}\n",
+             search       {:.0} -> {:.0} queries/s, {:.1} times faster ({} queries, {} rows, k = {})\n",
             m.compressed_rows_per_second,
             m.bytes_in,
             m.bytes_out,
@@ -195,11 +227,49 @@ impl Record {
             meta.queries,
             meta.data.rows,
             meta.k,
-            m.roofs,
         );
-        for row in &m.ops {
-            writeln!(table, "{row}").expect("text takes any line");
-        }
+        m.savings.iter().for_each(|saving| writeln!(table, "estimate     {saving}").expect("text takes any line"));
+        let assumed = "exact search takes time in proportion to the vectors, all in memory, queries in batches as above";
+        writeln!(table, "             {assumed}\nroofs        {}", m.roofs).expect("text takes any line");
+        m.ops.iter().for_each(|row| writeln!(table, "{row}").expect("text takes any line"));
         table
+    }
+}
+
+impl fmt::Display for Saving {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [bytes_in, bytes_out] = [self.bytes_in, self.bytes_out].map(bytes);
+        let [before, after] = [self.seconds_per_query_in, self.seconds_per_query_out].map(duration);
+        let millions = self.vectors / 1_000_000;
+        write!(f, "{millions:>4} million vectors: {bytes_in:>9} -> {bytes_out:>9}, a query {before:>9} -> {after:>9}")
+    }
+}
+
+/// With a unit that leaves at most four digits before the point.
+fn bytes(count: u64) -> String {
+    let (unit, name) = [(1e12, "TB"), (1e9, "GB")].into_iter().find(|(unit, _)| count as f64 >= *unit).unwrap_or((1e6, "MB"));
+    format!("{:.1} {name}", count as f64 / unit)
+}
+
+fn duration(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.2} ms", 1e3 * seconds) } else { format!("{seconds:.2} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn savings_are_told_in_units_of_their_size() {
+        let saving = Saving {
+            vectors: 100_000_000,
+            bytes_in: 1_638_400_000_000,
+            bytes_out: 25_600_000_000,
+            seconds_per_query_in: 12.3456,
+            seconds_per_query_out: 0.4321,
+        };
+        let text = saving.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(text, "100 million vectors: 1.6 TB -> 25.6 GB, a query 12.35 s -> 432.10 ms");
+        assert_eq!(bytes(128_000_000), "128.0 MB");
     }
 }

@@ -1,6 +1,8 @@
 //! Data that is ready to train on and to judge by: split, prepared for the teacher, searched and decomposed once, for any number of
 //! models.
 
+use std::borrow::Borrow;
+
 use crate::backend::Backend;
 use crate::baselines::Spectra;
 use crate::basis::Basis;
@@ -41,30 +43,33 @@ pub struct Corpus<'a> {
 }
 
 impl<'a> Corpus<'a> {
-    /// Prepares `embeddings` for models of up to `max_dim_out` dimensions that are judged by recall@k of a teacher's neighbours.
+    /// Prepares `embeddings` for models of up to `max_dim_out` dimensions that are judged by recall@k of a teacher's neighbours. Given
+    /// away, they are dropped once the corpus has its own copy of them, before memory is needed for more.
     ///
     /// # Errors
     /// [`Error::Data`](crate::Error::Data) when there are too few rows, or one is all zeros and the teacher is cosine;
     /// [`Error::Device`](crate::Error::Device) when the device fails or memory does not suffice.
     pub fn new(
         backend: &'a dyn Backend,
-        embeddings: &Embeddings,
+        embeddings: impl Borrow<Embeddings>,
         split: Split,
         teacher: Metric,
         k: usize,
         max_dim_out: usize,
     ) -> Result<Self> {
+        let matrix = embeddings.borrow();
         if teacher.normalizes() {
-            embeddings.check_directions()?;
+            matrix.check_directions()?;
         }
-        let dim = embeddings.dim;
-        let mut known = teacher.input_rows(&embeddings.values, dim, split.train.iter().chain(&split.val).copied())?;
+        let (dim, info) = (matrix.dim, DataInfo::from(matrix));
+        let mut known = teacher.input_rows(&matrix.values, dim, split.train.iter().chain(&split.val).copied())?;
+        drop(embeddings);
         let frame = Frame::new(teacher, &known[..split.train.len() * dim], dim);
         frame.apply(&mut known);
         let (first, count) = (split.train.len() as u32, split.val.len().min(MAX_QUERIES) as u32);
         let judge = Judge::new(backend, teacher, &known, dim, (first..first + count).collect(), k)?;
         let spectra = Spectra::new(backend, teacher, &known[..split.train.len() * dim], dim, max_dim_out)?;
-        let mut corpus = Self { backend, info: embeddings.into(), split, frame, known, judge, spectra, reduced: None, k };
+        let mut corpus = Self { backend, info, split, frame, known, judge, spectra, reduced: None, k };
         corpus.reduce()?;
         Ok(corpus)
     }

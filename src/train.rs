@@ -3,6 +3,8 @@
 mod prefixes;
 mod run;
 
+use std::borrow::Borrow;
+
 use crate::backend::Backend;
 use crate::baselines::random_projection;
 use crate::candidates::Batches;
@@ -180,18 +182,20 @@ fn meta(
     }
 }
 
-/// Trains one model: [`Corpus::new`] with the standard split, and [`train`] in one call.
+/// Trains one model: [`Corpus::new`] with the standard split, and [`train`] in one call. `embeddings` that are given away are
+/// dropped early.
 ///
 /// # Errors
 /// As those two.
 pub fn fit(
     backend: &dyn Backend,
-    embeddings: &Embeddings,
+    embeddings: impl Borrow<Embeddings>,
     config: &TrainConfig,
     progress: &mut OnProgress<'_>,
 ) -> Result<Compressor> {
-    config.validate_for(embeddings.dim)?;
-    let split = Split::new(embeddings.rows, SPLIT_SEED);
+    let Embeddings { rows, dim, .. } = *embeddings.borrow();
+    config.validate_for(dim)?;
+    let split = Split::new(rows, SPLIT_SEED);
     let corpus = Corpus::new(backend, embeddings, split, config.metric, config.k, config.dim_out)?;
     train(&corpus, config, progress)
 }

@@ -38,7 +38,7 @@ fn the_record_is_one_line_of_positive_figures() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = folder.path().join("model.npz");
     write_model(&model);
-    let output = benchmark(&model, Path::new(SAMPLE), &["--max-items", "300", "--k", "5"]);
+    let output = benchmark(&model, Path::new(SAMPLE), &["--max-items", "300", "--k", "5", "--json"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let stdout = String::from_utf8(output.stdout).expect("JSON is UTF-8");
     assert_eq!(stdout.lines().count(), 1, "{stdout}");
@@ -63,6 +63,7 @@ fn check_figures(metrics: &Value) {
         positive(metrics, name);
     }
     assert_eq!(["bytes_in", "bytes_out", "bytes_ratio"].map(|name| positive(metrics, name)), [1536.0, 128.0, 12.0]);
+    check_savings(metrics);
     for name in ["gflop_per_second", "gbyte_per_second"] {
         positive(&metrics["roofs"], name);
     }
@@ -73,6 +74,37 @@ fn check_figures(metrics: &Value) {
         assert!(row["case"].is_string(), "{row}");
         positive(row, "seconds");
         positive(row, "fraction_of_roof");
+    }
+}
+
+/// Memory is exact; time is that of the rows at hand, as many times as there are more of them.
+fn check_savings(metrics: &Value) {
+    let savings = metrics["savings"].as_array().expect("savings are a list");
+    let counts: Vec<_> = savings.iter().filter_map(|saving| saving["vectors"].as_u64()).collect();
+    assert_eq!(counts, [1_000_000, 100_000_000, 1_000_000_000]);
+    for saving in savings {
+        let figure = |record: &Value, name: &str| record[name].as_f64().expect(name);
+        let count = figure(saving, "vectors");
+        assert_eq!((figure(saving, "bytes_in"), figure(saving, "bytes_out")), (1536.0 * count, 128.0 * count));
+        for end in ["in", "out"] {
+            let query = count / ROWS as f64 / figure(metrics, &format!("queries_per_second_{end}"));
+            let estimate = figure(saving, &format!("seconds_per_query_{end}"));
+            assert!((estimate - query).abs() <= 1e-9 * query, "{saving}");
+        }
+    }
+}
+
+#[test]
+fn without_json_people_get_a_table() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = folder.path().join("model.npz");
+    write_model(&model);
+    let output = benchmark(&model, Path::new(SAMPLE), &["--max-items", "300", "--k", "5"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let stdout = String::from_utf8(output.stdout).expect("a table is UTF-8");
+    let gigabytes = "1000 million vectors:    1.5 TB ->  128.0 GB";
+    for part in ["rows/s", "12.0 times smaller", "queries/s", gigabytes, "in proportion", "roofs", "of the roof"] {
+        assert!(stdout.contains(part), "no {part:?} in {stdout}");
     }
 }
 

@@ -12,7 +12,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("select", &[]),
     ("simd", &[]),
     ("metric", &["error", "memory"]),
-    ("data", &["memory", "metric", "random", "simd"]),
+    ("data", &["lanes", "memory", "metric", "random", "simd"]),
     ("tensor", &[]),
     ("op", &["case"]),
     ("case", &["plan", "random", "tensor"]),

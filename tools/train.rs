@@ -68,7 +68,7 @@ fn run(args: &Args) -> Result<()> {
     let mut reporter = Reporter::new(args.metrics_file.as_deref().map(JsonLines::create).transpose()?);
     let embeddings = args.data.read(cli::MAX_ITEMS)?;
     let backend = args.device.open()?;
-    let compressor = fit(&*backend, &embeddings, &config, &mut |event| reporter.report(event))?;
+    let compressor = fit(&*backend, embeddings, &config, &mut |event| reporter.report(event))?;
     drop(reporter);
     compressor.save(AtomicFile::create(&args.model)?)?;
     summarise(&compressor, &args.model);

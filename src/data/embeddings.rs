@@ -2,14 +2,17 @@
 
 use std::fmt::Write as _;
 
+use bytemuck::cast_slice;
 use sha2::{Digest, Sha256};
 
 use super::{Source, allocate};
+use crate::lanes::{Lane, in_order};
 use crate::metric::SMALLEST;
+use crate::simd::first_not_finite;
 use crate::{Error, Result};
 
-/// Rows per block while a matrix is read into memory.
-const BLOCK_ROWS: usize = 4096;
+/// Values per block while a matrix is read into memory.
+const BLOCK_VALUES: usize = 1 << 20;
 
 /// `rows x dim` finite `f32` values in memory, and where they came from.
 #[derive(Debug, Clone)]
@@ -33,11 +36,23 @@ impl Embeddings {
     /// Those of [`Source::open`] and [`Reader::next_block`](super::Reader::next_block); a device error when memory does not suffice.
     pub fn read(source: &Source, max_items: usize) -> Result<Self> {
         let mut reader = source.open(max_items)?;
-        let mut values = allocate(reader.rows(), reader.dim())?;
-        while let Some(block) = reader.next_block(BLOCK_ROWS)? {
-            values.extend(block.into_values()?);
-        }
-        Self::from_values(reader.rows(), reader.dim(), values, reader.describe())
+        let (rows, dim, source) = (reader.rows(), reader.dim(), reader.describe());
+        check_count(rows).map_err(|e| e.at(&source))?;
+        let mut values = allocate(rows, dim)?;
+        let mut fingerprint = Fingerprint::new(rows, dim);
+        let block_rows = (BLOCK_VALUES / dim).max(1);
+        in_order(
+            // One reads on while the other waits for the fingerprint.
+            &mut [Lane::wide(()), Lane::wide(())],
+            || reader.next_block(block_rows),
+            |(), block| block.into_values(),
+            |block| {
+                fingerprint.add(&block);
+                values.extend(block);
+                Ok(())
+            },
+        )?;
+        Ok(Self { rows, dim, values, fingerprint: fingerprint.finish(), source })
     }
 
     /// Takes values that are in memory already, row-major; `source` is a description for people.
@@ -49,16 +64,13 @@ impl Embeddings {
         if rows == 0 || dim == 0 || Some(values.len()) != rows.checked_mul(dim) {
             return Err(Error::data(format!("{} values do not make {rows} x {dim} embeddings", values.len())).at(source));
         }
-        if u32::try_from(rows).is_err() {
-            return Err(Error::data(format!("{rows} rows are more than this program can number"))
-                .at(source)
-                .hint("read fewer rows with --max-items"));
-        }
-        if let Some(at) = values.iter().position(|v| !v.is_finite()) {
+        check_count(rows).map_err(|e| e.at(&source))?;
+        if let Some(at) = first_not_finite(&values) {
             return Err(not_finite(f64::from(values[at])).at(format!("row {}, column {}", at / dim, at % dim)).at(source));
         }
-        let fingerprint = fingerprint(rows, dim, &values);
-        Ok(Self { rows, dim, values, fingerprint, source })
+        let mut fingerprint = Fingerprint::new(rows, dim);
+        fingerprint.add(&values);
+        Ok(Self { rows, dim, values, fingerprint: fingerprint.finish(), source })
     }
 
     /// Refuses rows of zeros, which have no direction and so no cosine similarity.
@@ -95,18 +107,34 @@ pub(super) fn not_finite(value: f64) -> Error {
     Error::data(what).hint("remove or repair that row; one bad row would spoil every distance to it")
 }
 
+/// Refuses more rows than a `u32` numbers.
+fn check_count(rows: usize) -> Result<()> {
+    u32::try_from(rows).map(drop).map_err(|_| {
+        Error::data(format!("{rows} rows are more than this program can number")).hint("read fewer rows with --max-items")
+    })
+}
+
 /// SHA-256 over rows and dim (u64) and the values, all little endian.
-fn fingerprint(rows: usize, dim: usize, values: &[f32]) -> String {
-    let mut hash = Sha256::new();
-    hash.update((rows as u64).to_le_bytes());
-    hash.update((dim as u64).to_le_bytes());
-    let mut bytes = Vec::new();
-    for part in values.chunks(1 << 14) {
-        bytes.clear();
-        bytes.extend(part.iter().flat_map(|v| v.to_le_bytes()));
-        hash.update(&bytes);
+struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    fn new(rows: usize, dim: usize) -> Self {
+        let mut hash = Sha256::new();
+        hash.update((rows as u64).to_le_bytes());
+        hash.update((dim as u64).to_le_bytes());
+        Self(hash)
     }
-    format!("sha256:{}", hex(&hash.finalize()))
+
+    fn add(&mut self, values: &[f32]) {
+        if cfg!(target_endian = "little") {
+            return self.0.update(cast_slice::<f32, u8>(values));
+        }
+        values.iter().for_each(|v| self.0.update(v.to_le_bytes()));
+    }
+
+    fn finish(self) -> String {
+        format!("sha256:{}", hex(&self.0.finalize()))
+    }
 }
 
 /// Lower-case hexadecimal.
