@@ -38,7 +38,7 @@ pub struct Config {
 /// longer than computing them.
 ///
 /// # Panics
-/// If the shapes do not fit together, or k is above [`MAX_K`](super::top_k::MAX_K).
+/// If the shapes do not fit together, or k is above [`MAX_K`].
 pub fn nearest(plan: &mut Plan, queries: Tensor, block: Tensor, best_scores: Tensor, best_ids: Tensor, config: Config) {
     let (rows, cols, k) = (queries.rows(), block.rows(), best_scores.cols());
     assert!(queries.cols() == block.cols(), "nearest: dimensions differ: {queries} and {block}");
