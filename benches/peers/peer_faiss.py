@@ -22,11 +22,12 @@ def compress(source, model, target):
 
 
 def neighbours(source, queries, k):
-    rows = np.load(source)
-    queries, k = int(queries), int(k)
+    # Mapped, for the index makes a copy.
+    rows = np.load(source, mmap_mode="r")
+    queries, k = np.array(rows[: int(queries)]), int(k)
     index = faiss.IndexFlatIP(rows.shape[1])
     index.add(rows)
-    return lambda: index.search(rows[:queries], k + 1)[1]
+    return lambda: index.search(queries, k + 1)[1]
 
 
 def spectrum(source, count):

@@ -10,7 +10,7 @@ counted. Inputs are made from a stated seed. Every comparison first makes sure t
 a. compress. Ours is the command, from the start of its process to its exit, with the file synced to disk. Peers run in a process that has
    imported them, from opening the input to closing the output, which they do not sync. Both favour the peers.
 b. exact neighbours. The first rows are the queries. Copying rows into an index is not timed.
-c. spectrum. One centred fit. Peers centre a copy of the rows, within what is timed, as ours does.
+c. spectrum. One centred fit, with the copies of the rows that a library makes. What takes minutes is run once.
 d. training. `train.py` is the same algorithm. The time of a step is without validation. The time to PyTorch's recall is that of ours from the
    start of its process, with reading, spectra and search, until an epoch validates as well as PyTorch's best, less .002, by the mean
    of recall@50 and @10; and PyTorch's from the end of its imports to that of its last epoch.
@@ -42,16 +42,15 @@ class Tools:
     contestant: Path
 
 
-def build(skip):
-    """Builds the commands and the contestant, whose name cargo chooses."""
-    flags = ["--bench", "contestant", "--no-run", "--message-format", "json-render-diagnostics"]
-    if not skip:
-        subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
-    messages = subprocess.run(["cargo", "bench", *flags], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
-    artifacts = [json.loads(line) for line in messages.splitlines()]
-    found = [a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == "contestant"]
-    release = Path(found[0]).parent.parent
-    return Tools(release / "train", release / "compress", Path(found[0]))
+def programs(build):
+    """The commands and the contestant, built anew or as they are."""
+    if build:
+        for command in (["build", "--release"], ["bench", "--bench", "contestant", "--no-run"]):
+            subprocess.run(["cargo", *command, "--target-dir", "target"], cwd=ROOT, check=True)
+    release = ROOT / "target/release"
+    # Cargo puts a hash behind its name; older builds stay.
+    contestants = [path for path in release.glob("deps/contestant-*") if path.suffix in ("", ".exe")]
+    return Tools(release / "train", release / "compress", max(contestants, key=lambda path: path.stat().st_mtime))
 
 
 def measured(args, tools):
@@ -60,7 +59,8 @@ def measured(args, tools):
         if row == "d":
             for task in training.tasks(args.data, args, args.quick):
                 yield training.steps(tools, args.data, task, args.device).measure(args.rounds)
-                yield training.to_recall(tools, args.data, task, args.device, args.long_rounds)
+                if args.long_rounds > 0:
+                    yield training.to_recall(tools, args.data, task, args.device, args.long_rounds)
         else:
             sizes = (QUICK_SIZES if args.quick else SIZES)[row]
             for group in ROWS[row](tools, args.data, sizes):
@@ -71,7 +71,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default="a,b,c,d", help="which rows")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--long-rounds", type=int, default=1, help="rounds of whole trainings, row d")
+    parser.add_argument("--long-rounds", type=int, default=1, help="rounds of whole trainings in row d, of minutes each; 0: none")
     parser.add_argument("--wordnet", type=Path, metavar="FILE.npy", help="rows for row d with a hidden layer, in place of synthetic ones")
     parser.add_argument("--debian", type=Path, metavar="FILE.npy", help="rows for row d, linear, in place of synthetic ones")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="of row d")
@@ -81,7 +81,7 @@ def main():
     parser.add_argument("--no-build", action="store_true", help="take the programs that are there")
     args = parser.parse_args()
     args.data.mkdir(parents=True, exist_ok=True)
-    tools = build(args.no_build)
+    tools = programs(not args.no_build)
     record = {"machine": describe(ROOT), "rounds": args.rounds, "groups": []}
     for group in measured(args, tools):
         record["groups"].append(group)
