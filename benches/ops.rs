@@ -6,10 +6,11 @@
 //!
 //! `--gpu` leaves the CPU out, and cases that would take a device half a second at its roofs are left out too.
 //!
-//! No Criterion: its dependencies would change the features of others (serde, either) and build gemm and faer a second time.
+//! `kernels` runs the same cases under Criterion.
+
+mod backends;
 
 use embedding_compressor::Result;
-use embedding_compressor::backend::{AdapterChoice, Backend, Cpu, Gpu};
 use embedding_compressor::case::Case;
 use embedding_compressor::ops::TABLE;
 use embedding_compressor::roofline::{Roofline, TOO_LONG, cost, runner};
@@ -18,7 +19,7 @@ fn main() -> Result<()> {
     let (flags, words): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
     let timed = flags.iter().any(|flag| flag == "--bench");
     let gpu_only = flags.iter().any(|flag| flag == "--gpu");
-    for backend in backends(gpu_only) {
+    for backend in backends::all(gpu_only) {
         println!("{}", backend.describe());
         if !timed {
             each_case(&words, |_, case| if cost(case).flops < LARGE { runner(&*backend, case)?(1) } else { Ok(()) })?;
@@ -41,16 +42,6 @@ fn main() -> Result<()> {
 
 /// Flops of cases that are not run just to see that they do.
 const LARGE: u64 = 10_000_000_000;
-
-fn backends(gpu_only: bool) -> Vec<Box<dyn Backend>> {
-    let mut backends: Vec<Box<dyn Backend>> = if gpu_only { vec![] } else { vec![Box::new(Cpu::new())] };
-    let asked = std::env::var_os("WGPU_ADAPTER_NAME").is_some();
-    match Gpu::new(if asked { AdapterChoice::Any } else { AdapterChoice::Hardware }) {
-        Ok(gpu) => backends.push(Box::new(gpu)),
-        Err(error) => println!("no GPU: {error}"),
-    }
-    backends
-}
 
 /// Visits the cases whose name, with the op's, contains all the words.
 fn each_case(words: &[String], mut visit: impl FnMut(&'static str, &Case) -> Result<()>) -> Result<()> {
