@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("backend", &["error", "memory", "op", "plan", "tensor"]),
     ("ops", &["case", "gemm", "metric", "op", "plan", "select", "simd", "tensor"]),
     ("config", &["error", "metric", "ops"]),
-    ("roofline", &["backend", "case", "error", "op", "ops"]),
+    ("roofline", &["backend", "case", "error", "op", "ops", "plan", "tensor"]),
     ("similarity", &["metric", "op", "ops", "plan", "tensor"]),
     ("search", &["backend", "error", "metric", "ops", "plan", "similarity", "tensor"]),
     ("spectral", &["backend", "error", "memory", "op", "ops", "plan", "random", "simd", "tensor"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from checks import as_much_variance, same_files, same_neighbours
 from inputs import linear_model, rows
-from protocol import Program, Worker
+from protocol import Program, SyncedWorker, Worker
 from rounds import CONTROL, OURS, Group
 
 HERE = Path(__file__).resolve().parent
@@ -13,8 +13,12 @@ DIM_OUT = 64
 QUERIES, K = 2000, 50
 
 
+def command(library, *job):
+    return [sys.executable, HERE / f"peer_{library}.py", *job]
+
+
 def peer(library, name, *job):
-    return Worker(name, [sys.executable, HERE / f"peer_{library}.py", *job])
+    return Worker(name, command(library, *job))
 
 
 def compress(tools, folder, sizes):
@@ -22,11 +26,16 @@ def compress(tools, folder, sizes):
     for count, dim in sizes:
         source = rows(folder, count, dim)
         model = linear_model(folder, tools.train, source, DIM_OUT)
-        names = [OURS, CONTROL, "numpy", "torch", "faiss", "sklearn"]
-        outputs = {name: folder / f"output_{name.replace(' ', '_')}.npy" for name in names}
+        libraries = ["numpy", "torch", "faiss", "sklearn"]
+        # For information: what they take where nobody waits for the disk, as ours does.
+        unsynced = {"numpy": "numpy, not synced", "torch": "torch, not synced"}
+        names = [OURS, CONTROL, *libraries, *unsynced.values()]
+        outputs = {name: folder / f"output_{name.replace(', ', '_').replace(' ', '_')}.npy" for name in names}
         flags = ["--device", "cpu", "--model", model, "--input", source, "--output"]
-        ours = [Program(name, [tools.compress, *flags, outputs[name]]) for name in names[:2]]
-        peers = [peer(name, name, "compress", source, model, outputs[name]) for name in names[2:]]
+        ours = [Program(name, [tools.compress, *flags, outputs[name]]) for name in (OURS, CONTROL)]
+        job = ["compress", source, model]
+        peers = [SyncedWorker(name, command(name, *job, outputs[name]), outputs[name]) for name in libraries]
+        peers += [peer(library, name, *job, outputs[name]) for library, name in unsynced.items()]
         yield Group(f"a. compress {count:,} x {dim} -> {DIM_OUT}", ours + peers, same_files(outputs))
 
 

@@ -7,8 +7,8 @@ Every contestant runs once in a round, so that what else the machine does falls 
 seconds: the peer's time by ours. `ours again` is a second process of ours and must come to about 1. A round that warms up is not
 counted. Inputs are made from a stated seed. Every comparison first makes sure that all did the same work, and ends if not.
 
-a. compress. Ours is the command, from the start of its process to its exit, with the file synced to disk. Peers run in a process that has
-   imported them, from opening the input to closing the output, which they do not sync. Both favour the peers.
+a. compress. Ours is the command, from the start of its process to its exit. Peers run in a process that has imported them, from opening the
+   input to closing the output, which favours them. Files are synced to disk, as our command does; "not synced" shows what that costs.
 b. exact neighbours. The first rows are the queries. Copying rows into an index is not timed.
 c. spectrum. One centred fit, with the copies of the rows that a library makes. What takes minutes is run once.
 d. training. `train.py` is the same algorithm. The time of a step is without validation. The time to PyTorch's recall is that of ours from the
