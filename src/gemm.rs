@@ -16,7 +16,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use kernel::{Rows, Target};
+use kernel::{Panel, Rows, Target};
 
 /// Contraction indices of a pass: with [`BLOCK_COLS`] 384 KiB of packed B. A longer sum visits C once for each pass.
 const BLOCK_DEPTH: usize = 384;
@@ -24,6 +24,8 @@ const BLOCK_DEPTH: usize = 384;
 const BLOCK_COLS: usize = 256;
 /// Rows of A that visit all panels before the next rows do: their part of a pass stays in cache meanwhile.
 const BLOCK_ROWS: usize = 96;
+/// Rows of C up to which B is used as it lies in memory, where its rows are contiguous.
+const LOW_ROWS: usize = 64;
 /// Elements so far apart, or a multiple, fall into the same few sets of the caches.
 const COLLIDING_STEP: usize = 256;
 /// Multiply-adds that are worth another thread: a task of half of them takes about as long as it takes to hand it over.
@@ -178,9 +180,12 @@ impl WithSimd for Task<'_> {
         let collides = a.col_step.is_multiple_of(COLLIDING_STEP) && n > 64;
         let mut gathered = Vec::new();
         let mut packed = vec![0.0; panels.iter().map(|panel| panel.width).sum::<usize>() * depth];
+        // Few rows do not repay packing.
+        let in_place = b.col_step == 1 && m <= LOW_ROWS;
+        let packs = |panel: &Panel| !in_place || panel.cols < panel.width;
         for k0 in (0..k).step_by(depth) {
             let depth = depth.min(k - k0);
-            for panel in &panels {
+            for panel in panels.iter().filter(|panel| packs(panel)) {
                 pack::pack(&mut packed[panel.first * depth..][..panel.width * depth], b, k0, col + panel.first, panel);
             }
             for row in (0..m).step_by(BLOCK_ROWS) {
@@ -189,7 +194,11 @@ impl WithSimd for Task<'_> {
                 let a = if collides { pack::gather(&mut gathered, a, count, depth) } else { a };
                 let rows = Rows { a, count, depth };
                 for panel in &panels {
-                    let values = &packed[panel.first * depth..][..panel.width * depth];
+                    let values = if packs(panel) {
+                        Matrix::by_rows(&packed[panel.first * depth..][..panel.width * depth], panel.width)
+                    } else {
+                        b.part(k0, col + panel.first)
+                    };
                     let target = target.at(row, panel.first);
                     #[expect(unsafe_code, reason = "tasks share C")]
                     // SAFETY: `Product` checked C, and its blocks have no element in common.

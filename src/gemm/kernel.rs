@@ -100,15 +100,23 @@ impl Target<'_> {
     }
 }
 
-/// C = A B (or +=) for rows of A and one panel, `values [depth, width]`.
+/// C = A B (or +=) for rows of A and one panel, `values [depth, width]` with contiguous rows.
 ///
 /// # Safety
 /// From `target` on, there are `rows.count` rows with the panel's columns, which nobody else reads or writes.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(simd: S, rows: &Rows<'_>, panel: &Panel, values: &[f32], target: Target<'_>, add: bool) {
-    assert!(values.len() >= rows.depth * panel.width && rows.count > 0, "gemm: a panel is shorter than its shape");
+pub(super) unsafe fn multiply<S: Simd>(
+    simd: S,
+    rows: &Rows<'_>,
+    panel: &Panel,
+    values: Matrix<'_>,
+    target: Target<'_>,
+    add: bool,
+) {
+    assert!(values.col_step == 1 && rows.count > 0, "gemm: a panel is in columns, or there are no rows");
+    values.check("a panel", rows.depth, panel.width);
     rows.a.check("A", rows.count, rows.depth);
-    // SAFETY: the two assertions above bound what is read, the caller what is written.
+    // SAFETY: the two checks above bound what is read, the caller what is written.
     unsafe {
         match (panel.width / lanes::<S>(), wide::<S>()) {
             (4, true) => stripe::<S, 6, 4>(simd, rows, panel, values, target, add),
@@ -126,7 +134,7 @@ unsafe fn stripe<S: Simd, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     rows: &Rows<'_>,
     panel: &Panel,
-    values: &[f32],
+    values: Matrix<'_>,
     target: Target<'_>,
     add: bool,
 ) {
@@ -147,15 +155,15 @@ unsafe fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
     rows: &Rows<'_>,
     row: usize,
     count: usize,
-    values: &[f32],
+    values: Matrix<'_>,
 ) -> [[S::f32s; VECTORS]; ROWS] {
     let Matrix { data, row_step, col_step } = rows.a;
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     let first = data[row * row_step..].as_ptr();
     let offsets: [usize; ROWS] = std::array::from_fn(|i| i.min(count - 1) * row_step);
-    let (mut a, mut b) = (first, values.as_ptr());
+    let (mut a, mut b) = (first, values.data.as_ptr());
     for _ in 0..rows.depth {
-        // SAFETY: `values` holds `depth` times so many vectors, and A the rows and indices, as `multiply` checked.
+        // SAFETY: `values` holds `depth` rows of so many vectors, and A the rows and indices, as `multiply` checked.
         unsafe {
             let b_k: [S::f32s; VECTORS] = std::array::from_fn(|j| b.add(j * lanes::<S>()).cast::<S::f32s>().read_unaligned());
             for (sums, offset) in sums.iter_mut().zip(offsets) {
@@ -165,7 +173,7 @@ unsafe fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
                 }
             }
         }
-        (a, b) = (a.wrapping_add(col_step), b.wrapping_add(VECTORS * lanes::<S>()));
+        (a, b) = (a.wrapping_add(col_step), b.wrapping_add(values.row_step));
     }
     sums
 }
