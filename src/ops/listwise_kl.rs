@@ -1,13 +1,14 @@
 //! Listwise distillation: the divergence between the teacher's and the student's softmax over a candidate list.
 
 use bytemuck::{Pod, Zeroable};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{ListLoss, table_row, table_step};
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
-use crate::simd::{exp, vectorized};
+use crate::simd::exp;
 use crate::tensor::Tensor;
 
 /// What is distilled, and how much it counts.
@@ -119,17 +120,8 @@ impl Op for ListwiseKl {
                 || [vec![[0.0; LANES]; vectors], vec![[0.0; LANES]; vectors]],
                 |buffers, (i, (gradient, (loss, temperature_gradient)))| {
                     let [teacher, student] = [teacher, student].map(|scores| &scores[i * cols..][..cols]);
-                    (*loss, *temperature_gradient) = vectorized(|| {
-                        let [t, s] = buffers;
-                        load_masked(t, teacher, candidates, anchors[i]);
-                        load_masked(s, student, candidates, anchors[i]);
-                        let sums = exponentials(t, s, p.teacher_inverse_temperature, beta);
-                        let scale = p.weight * beta;
-                        let (scale_t, scale_s) = (scale / sums.teacher, scale / sums.student);
-                        let weights = t.as_flattened().iter().zip(s.as_flattened());
-                        gradient.iter_mut().zip(weights).for_each(|(g, (t, s))| *g = s * scale_s - t * scale_t);
-                        (p.weight * sums.loss(), p.weight * sums.temperature_gradient())
-                    });
+                    let row = Row { p, beta, teacher, student, candidates, anchor: anchors[i], buffers, gradient };
+                    (*loss, *temperature_gradient) = Arch::new().dispatch(row);
                 },
             );
     }
@@ -193,6 +185,36 @@ impl Op for ListwiseKl {
     }
 }
 
+/// A row of scores, as a type and not a closure: that is not always inlined where it would be compiled for wide vectors.
+struct Row<'a> {
+    p: &'a Params,
+    beta: f32,
+    teacher: &'a [f32],
+    student: &'a [f32],
+    candidates: &'a [u32],
+    anchor: u32,
+    buffers: &'a mut [Vec<[f32; LANES]>; 2],
+    gradient: &'a mut [f32],
+}
+
+impl WithSimd for Row<'_> {
+    /// The loss and its derivative by the temperature.
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f32, f32) {
+        let Self { p, beta, teacher, student, candidates, anchor, buffers: [t, s], gradient } = self;
+        load_masked(t, teacher, candidates, anchor);
+        load_masked(s, student, candidates, anchor);
+        let sums = exponentials(t, s, p.teacher_inverse_temperature, beta);
+        let scale = p.weight * beta;
+        let (scale_t, scale_s) = (scale / sums.teacher, scale / sums.student);
+        let weights = t.as_flattened().iter().zip(s.as_flattened());
+        gradient.iter_mut().zip(weights).for_each(|(g, (t, s))| *g = s * scale_s - t * scale_t);
+        (p.weight * sums.loss(), p.weight * sums.temperature_gradient())
+    }
+}
+
 /// Sums over a row, relative to the greatest score of teacher and student: weights `w = exp(u)` of the scaled differences `u`.
 struct Sums {
     /// Sum of the teacher's weights, at least 1.
@@ -230,18 +252,31 @@ fn load_masked(to: &mut [[f32; LANES]], row: &[f32], candidates: &[u32], anchor:
 #[inline(always)]
 fn exponentials(t: &mut [[f32; LANES]], s: &mut [[f32; LANES]], scale_t: f32, scale_s: f32) -> Sums {
     let (max_t, max_s) = (max(t), max(s));
-    let mut sums = [[0.0; LANES]; 5];
+    let [mut teacher, mut student, mut own, mut cross, mut student_own] = [[0.0; LANES]; 5];
     for (t, s) in t.iter_mut().zip(s) {
+        // A loop for each step, which becomes one instruction on a vector.
+        let (mut ut, mut us) = ([0.0; LANES], [0.0; LANES]);
         for l in 0..LANES {
             // Differences before scaling: what matters is near the maximum, where they are exact.
-            let (ut, us) = ((t[l] - max_t) * scale_t, (s[l] - max_s) * scale_s);
-            (t[l], s[l]) = (exp(ut), exp(us));
-            for (sum, x) in sums.iter_mut().zip([t[l], s[l], t[l] * ut, t[l] * us, s[l] * us]) {
-                sum[l] += x;
-            }
+            ut[l] = (t[l] - max_t) * scale_t;
+            us[l] = (s[l] - max_s) * scale_s;
+        }
+        for l in 0..LANES {
+            t[l] = exp(ut[l]);
+        }
+        for l in 0..LANES {
+            s[l] = exp(us[l]);
+        }
+        for l in 0..LANES {
+            teacher[l] += t[l];
+            student[l] += s[l];
+            own[l] += t[l] * ut[l];
+            cross[l] += t[l] * us[l];
+            student_own[l] += s[l] * us[l];
         }
     }
-    let [teacher, student, own, cross, student_own] = sums.map(|lanes| lanes.into_iter().sum::<f32>());
+    let [teacher, student, own, cross, student_own] =
+        [teacher, student, own, cross, student_own].map(|lanes| lanes.into_iter().sum::<f32>());
     // The greatest score weighs 1; less is the 0 of a row without candidates.
     Sums { teacher: teacher.max(1.0), student: student.max(1.0), own, cross, student_own }
 }
