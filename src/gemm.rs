@@ -4,6 +4,7 @@
 //! of A stream past it as they lie in memory (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication",
 //! with the roles of A and B exchanged; A needs no packing where its rows are contiguous, for every element is a broadcast).
 
+mod bfloat16;
 #[expect(
     unsafe_code,
     reason = "register tiles read and write through pointers: checks of every element would cost more than the work"
@@ -16,7 +17,8 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use kernel::{Panel, Rows, Target};
+use bfloat16::{Bfloat16, Pairs};
+use kernel::{Arithmetic, Float32, Panel, Rows, Target};
 
 /// Contraction indices of a pass: with [`BLOCK_COLS`] 384 KiB of packed B. A longer sum visits C once for each pass.
 const BLOCK_DEPTH: usize = 384;
@@ -67,6 +69,9 @@ impl<'a> Matrix<'a> {
     }
 }
 
+/// One of the functions below.
+pub(crate) type Gemm = fn([usize; 3], Matrix<'_>, Matrix<'_>, &mut [f32], usize, bool);
+
 /// C `[m, n]` = A `[m, k]` B `[k, n]`, or += where `add`; rows of `c` begin `c_step` elements apart. The same bits whatever the
 /// number of threads.
 ///
@@ -78,18 +83,23 @@ pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32
     if threads == 1 {
         return gemm_here(shape, a, b, c, c_step, add);
     }
-    let product = Product::new(shape, a, b, c, c_step, add);
-    if m == n && !add && a.is_transpose_of(b) {
-        return product.symmetric();
-    }
-    // Four tasks for each thread, so that none waits long for another.
-    let row_blocks = (4 * threads).div_ceil(n.div_ceil(BLOCK_COLS)).min(m.div_ceil(BLOCK_ROWS / 2));
-    product.blocks(m.div_ceil(row_blocks)).into_par_iter().for_each(|block| product.make(block));
+    let product = Product::new(shape, a, b, c, c_step, add, None);
+    product.spread(threads);
+}
+
+/// [`gemm`] of factors that are rounded to bfloat16 where the processor multiplies such numbers; sums are in float32.
+pub(crate) fn gemm_bfloat16([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
+    let Some(bfloat16) = Bfloat16::detect() else { return gemm([m, n, k], a, b, c, c_step, add) };
+    a.check("A", m, k);
+    b.check("B", k, n);
+    let [a, b] = [Pairs::round(bfloat16, a, m, k), Pairs::round(bfloat16, b.transposed(), n, k)];
+    let product = Product::new([m, n, k.div_ceil(2)], a.matrix(), b.matrix().transposed(), c, c_step, add, Some(bfloat16));
+    product.spread(rayon::current_num_threads());
 }
 
 /// [`gemm`] on this thread alone.
 pub(crate) fn gemm_here(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    let product = Product::new(shape, a, b, c, c_step, add);
+    let product = Product::new(shape, a, b, c, c_step, add, None);
     product.blocks(shape[0]).into_iter().for_each(|block| product.make(block));
 }
 
@@ -100,6 +110,8 @@ struct Product<'a> {
     b: Matrix<'a>,
     target: Target<'a>,
     add: bool,
+    /// What multiplies where the elements of A and B are pairs of bfloat16 numbers.
+    bfloat16: Option<Bfloat16>,
 }
 
 /// Some rows and columns of C.
@@ -109,11 +121,30 @@ struct Block {
 }
 
 impl<'a> Product<'a> {
-    fn new([m, n, k]: [usize; 3], a: Matrix<'a>, b: Matrix<'a>, c: &'a mut [f32], c_step: usize, add: bool) -> Self {
+    fn new(
+        [m, n, k]: [usize; 3],
+        a: Matrix<'a>,
+        b: Matrix<'a>,
+        c: &'a mut [f32],
+        c_step: usize,
+        add: bool,
+        bfloat16: Option<Bfloat16>,
+    ) -> Self {
         a.check("A", m, k);
         b.check("B", k, n);
         assert!(c_step >= n && c.len() >= (m - 1) * c_step + n, "gemm: C is shorter than its shape, {m} x {n}");
-        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add }
+        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add, bfloat16 }
+    }
+
+    /// Makes all of C on so many threads.
+    fn spread(&self, threads: usize) {
+        let [m, n, _] = self.shape;
+        if m == n && !self.add && self.a.is_transpose_of(self.b) {
+            return self.symmetric();
+        }
+        // Four tasks for each thread, so that none waits long for another.
+        let row_blocks = (4 * threads).div_ceil(n.div_ceil(BLOCK_COLS)).min(m.div_ceil(BLOCK_ROWS / 2));
+        self.blocks(m.div_ceil(row_blocks)).into_par_iter().for_each(|block| self.make(block));
     }
 
     /// All of C, in blocks of so many rows.
@@ -129,7 +160,11 @@ impl<'a> Product<'a> {
     fn make(&self, Block { rows, cols }: Block) {
         let shape = [rows.len(), cols.len(), self.shape[2]];
         let (a, target) = (self.a.part(rows.start, 0), self.target.at(rows.start, cols.start));
-        Arch::new().dispatch(Task { shape, a, b: self.b, col: cols.start, target, add: self.add });
+        let task = Task { shape, a, b: self.b, col: cols.start, target, add: self.add };
+        match self.bfloat16 {
+            None => Arch::new().dispatch(task),
+            Some(bfloat16) => bfloat16.run(task),
+        }
     }
 
     /// C = A Aᵀ: what lies on the diagonal and right of it, and copies of that below.
@@ -173,6 +208,13 @@ impl WithSimd for Task<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
+        self.run::<S, Float32>(simd);
+    }
+}
+
+impl Task<'_> {
+    #[inline(always)]
+    fn run<S: Simd, E: Arithmetic<S>>(self, simd: S) {
         let Self { shape: [m, n, k], a, b, col, target, add } = self;
         let depth = k.div_ceil(k.div_ceil(BLOCK_DEPTH));
         let panels = kernel::panels::<S>(n);
@@ -203,7 +245,7 @@ impl WithSimd for Task<'_> {
                     #[expect(unsafe_code, reason = "tasks share C")]
                     // SAFETY: `Product` checked C, and its blocks have no element in common.
                     unsafe {
-                        kernel::multiply(simd, &rows, panel, values, target, add || k0 > 0);
+                        kernel::multiply::<S, E>(simd, &rows, panel, values, target, add || k0 > 0);
                     }
                 }
             }

@@ -10,7 +10,7 @@ use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
 use crate::ops::first_columns::first_columns;
 use crate::ops::gelu::gelu;
-use crate::ops::matmul::{Layout, matmul};
+use crate::ops::matmul::{Layout, Product, matmul, matmul_rounded};
 use crate::ops::multiply::multiply;
 use crate::ops::normalize::normalize;
 use crate::ops::normalize_backward::normalize_backward;
@@ -149,14 +149,16 @@ impl Network {
         }
     }
 
-    /// Records `z [rows, dim_out]` of `x [rows, dim_in]`.
+    /// Records `z [rows, dim_out]` of `x [rows, dim_in]`; with dropout, for a training step.
     pub fn forward(&self, plan: &mut Plan, x: Tensor, z: Tensor, dropout: Option<Dropout>) -> Encoded {
         matmul(plan, Layout::NT, x, self.weight, z, Write::Set);
         add_bias(plan, self.bias, z);
         let hidden = self.hidden.map(|hidden| {
             let shape = [x.rows(), hidden.bias.cols()];
             let units = Units { values: plan.scratch("hidden units", shape), slopes: plan.scratch("slopes", shape) };
-            matmul(plan, Layout::NT, x, hidden.weight, units.slopes, Write::Set);
+            // Rows are encoded as exactly as they can be; steps have more noise than rounding adds.
+            let product: Product = if dropout.is_some() { matmul_rounded } else { matmul };
+            product(plan, Layout::NT, x, hidden.weight, units.slopes, Write::Set);
             add_bias(plan, hidden.bias, units.slopes);
             let (seeds, rate) = dropout.map_or((hidden.no_seed, 0.0), |d| (d.seeds, d.rate));
             gelu(plan, seeds, units.slopes, units.values, rate);
@@ -195,7 +197,7 @@ impl Network {
             let upstream = plan.scratch("hidden gradient", units.values.shape);
             matmul(plan, Layout::NN, gradient, hidden.output, upstream, Write::Set);
             multiply(plan, units.slopes, upstream);
-            matmul(plan, Layout::TN, upstream, x, weight.gradient, write);
+            matmul_rounded(plan, Layout::TN, upstream, x, weight.gradient, write);
             column_sum(plan, upstream, bias.gradient, 1.0, write);
         }
     }

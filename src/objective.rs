@@ -11,6 +11,7 @@ use crate::ops::column_sum::column_sum;
 use crate::ops::gather::gather;
 use crate::ops::hard_negative::{self, hard_negative};
 use crate::ops::listwise_kl::{self, listwise_kl};
+use crate::ops::matmul::{Product, matmul, matmul_rounded, rounding_error};
 use crate::ops::{ListLoss, top_k};
 use crate::plan::{Limits, Plan, Routine};
 use crate::similarity::{similarities, similarities_backward};
@@ -18,6 +19,9 @@ use crate::tensor::Tensor;
 
 /// Up to so many rows that are all candidates, the teacher's scores are computed once and kept: 64 MiB of them.
 const MAX_TABLE_ROWS: u32 = 4096;
+
+/// Errors of the teacher's scores, in units of its temperature, that are nothing beside what sampling candidates does to a loss.
+const MAX_ROUNDING: f32 = 0.02;
 
 /// Sizes of a training run.
 pub struct Shape {
@@ -31,6 +35,8 @@ pub struct Shape {
     pub batch: u32,
     /// Candidates of a step; all training rows when equal to `rows`.
     pub candidates: u32,
+    /// Whether the rows may be rounded for the teacher's scores, see [`rounds_teacher`].
+    pub rounds_teacher: bool,
 }
 
 impl Shape {
@@ -126,7 +132,7 @@ impl Objective {
         let inputs = if dim_in == shape.dim { rows } else { plan.input("network inputs", [shape.rows, dim_in]) };
         let table = shape.keeps_teacher(limits).then(|| {
             let (table, routine) = (plan.state("all teacher scores", [shape.rows, shape.rows]), plan.routine());
-            similarities(&mut plan, config.metric, rows, rows, table);
+            similarities(&mut plan, config.metric, rows, rows, table, matmul);
             (table, routine)
         });
         let this = Self {
@@ -160,7 +166,7 @@ impl Objective {
         let scores = self.record_teacher(plan, shape, config, [anchors.rows, candidates.rows]);
         for (prefix, &beta) in prefixes.iter().zip(&self.log_inverse_temperatures).rev() {
             let [a, c] = [&anchors, &candidates].map(|side| self.network.prefix(plan, side.encoded.z, prefix.dims as u32));
-            similarities(plan, start.metric, a.output, c.output, scores.student);
+            similarities(plan, start.metric, a.output, c.output, scores.student, matmul);
             let loss = self.record_loss(plan, shape, config, prefix, beta, &scores);
             let write = if prefix.dims == start.dim_out { Write::Set } else { Write::Add };
             column_sum(plan, loss, self.losses, 1.0, write);
@@ -199,7 +205,8 @@ impl Objective {
             } else {
                 [self.anchors_of(plan, self.rows), self.candidates_of(plan, shape, self.rows)]
             };
-            similarities(plan, config.metric, anchors, candidates, teacher);
+            let product: Product = if shape.rounds_teacher { matmul_rounded } else { matmul };
+            similarities(plan, config.metric, anchors, candidates, teacher, product);
             teacher
         };
         let positives = (config.lambda_hard > 0.0).then(|| self.ranking(plan, teacher, share(shape, config.k)));
@@ -266,6 +273,11 @@ impl Objective {
         let z = plan.scratch("z", shape);
         Side { rows, encoded: self.network.forward(plan, rows, z, Some(self.dropout)), gradient: plan.scratch("dL/dz", shape) }
     }
+}
+
+/// Whether `rows [n, dim]` may be rounded for the teacher's scores at this temperature.
+pub fn rounds_teacher(rows: &[f32], dim: usize, temperature: f32) -> bool {
+    rounding_error(rows, dim) <= MAX_ROUNDING * temperature
 }
 
 /// How many of an anchor's first `count` rows a sample of the training rows holds, and one at least.

@@ -4,6 +4,7 @@ use crate::backend::{Backend, Program};
 use crate::error::Result;
 use crate::metric::{Metric, select_rows};
 use crate::ops::l2_offset::l2_offset;
+use crate::ops::matmul::matmul;
 use crate::ops::nearest;
 use crate::ops::top_k::{Columns, Config, top_k};
 use crate::plan::{Plan, Routine};
@@ -124,7 +125,7 @@ impl Search {
             let routine = plan.routine();
             let block = plan.input("database block", [block_rows, dim]);
             if let Some(all) = all {
-                similarities(&mut plan, metric, queries, block, all);
+                similarities(&mut plan, metric, queries, block, all, matmul);
                 let columns = Columns::Block { first: 0, per_step: block_rows, rows };
                 top_k(&mut plan, all, scores, ids, Config { columns, excluded: Some(own), carry_from: 1 });
             } else {

@@ -6,15 +6,15 @@ use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
 use crate::ops::l2_offset::l2_offset;
 use crate::ops::l2_offset_backward::l2_offset_backward;
-use crate::ops::matmul::{Layout, matmul};
+use crate::ops::matmul::{Layout, Product, matmul};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
 /// `scores [B, C]` = similarity of each of `anchors [B, dim]` to each of `candidates [C, dim]`: inner products, of rows that are of
 /// unit length where the metric is cosine, and for L2 x . y - |y|^2 / 2, which ranks the candidates y of an anchor x as
-/// -|x - y|^2 / 2 does.
-pub fn similarities(plan: &mut Plan, metric: Metric, anchors: Tensor, candidates: Tensor, scores: Tensor) {
-    matmul(plan, Layout::NT, anchors, candidates, scores, Write::Set);
+/// -|x - y|^2 / 2 does. `product` makes the inner products.
+pub fn similarities(plan: &mut Plan, metric: Metric, anchors: Tensor, candidates: Tensor, scores: Tensor, product: Product) {
+    product(plan, Layout::NT, anchors, candidates, scores, Write::Set);
     if metric == Metric::L2 {
         let offset = plan.scratch("l2 offset", [1, candidates.rows()]);
         l2_offset(plan, candidates, offset);

@@ -19,7 +19,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("case", &["plan", "random", "tensor"]),
     ("plan", &["error", "op", "tensor"]),
     ("backend", &["error", "memory", "op", "plan", "tensor"]),
-    ("ops", &["case", "gemm", "metric", "op", "plan", "select", "simd", "tensor"]),
+    ("ops", &["case", "gemm", "metric", "op", "plan", "random", "select", "simd", "tensor"]),
     ("config", &["error", "metric", "ops"]),
     ("roofline", &["backend", "case", "error", "op", "ops", "plan", "tensor"]),
     ("similarity", &["metric", "op", "ops", "plan", "tensor"]),

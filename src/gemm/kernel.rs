@@ -100,12 +100,28 @@ impl Target<'_> {
     }
 }
 
+/// How elements of A and B are multiplied.
+pub(super) trait Arithmetic<S: Simd> {
+    /// `sums` and the products of the elements of two vectors.
+    fn multiply_add(simd: S, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s;
+}
+
+/// Elements that are float32 numbers.
+pub(super) struct Float32;
+
+impl<S: Simd> Arithmetic<S> for Float32 {
+    #[inline(always)]
+    fn multiply_add(simd: S, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s {
+        simd.mul_add_f32s(a, b, sums)
+    }
+}
+
 /// C = A B (or +=) for rows of A and one panel, `values [depth, width]` with contiguous rows.
 ///
 /// # Safety
 /// From `target` on, there are `rows.count` rows with the panel's columns, which nobody else reads or writes.
 #[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(
+pub(super) unsafe fn multiply<S: Simd, E: Arithmetic<S>>(
     simd: S,
     rows: &Rows<'_>,
     panel: &Panel,
@@ -119,18 +135,18 @@ pub(super) unsafe fn multiply<S: Simd>(
     // SAFETY: the two checks above bound what is read, the caller what is written.
     unsafe {
         match (panel.width / lanes::<S>(), wide::<S>()) {
-            (4, true) => stripe::<S, 6, 4>(simd, rows, panel, values, target, add),
-            (2, true) => stripe::<S, 12, 2>(simd, rows, panel, values, target, add),
-            (_, true) => stripe::<S, 12, 1>(simd, rows, panel, values, target, add),
-            (2, false) => stripe::<S, 6, 2>(simd, rows, panel, values, target, add),
-            (_, false) => stripe::<S, 6, 1>(simd, rows, panel, values, target, add),
+            (4, true) => stripe::<S, E, 6, 4>(simd, rows, panel, values, target, add),
+            (2, true) => stripe::<S, E, 12, 2>(simd, rows, panel, values, target, add),
+            (_, true) => stripe::<S, E, 12, 1>(simd, rows, panel, values, target, add),
+            (2, false) => stripe::<S, E, 6, 2>(simd, rows, panel, values, target, add),
+            (_, false) => stripe::<S, E, 6, 1>(simd, rows, panel, values, target, add),
         }
     }
 }
 
 /// All rows, in tiles of `ROWS`.
 #[inline(always)]
-unsafe fn stripe<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn stripe<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     rows: &Rows<'_>,
     panel: &Panel,
@@ -142,7 +158,7 @@ unsafe fn stripe<S: Simd, const ROWS: usize, const VECTORS: usize>(
         let count = ROWS.min(rows.count - row);
         // SAFETY: as for the caller; the tile's rows are some of those.
         unsafe {
-            let sums = sums::<S, ROWS, VECTORS>(simd, rows, row, count, values);
+            let sums = sums::<S, E, ROWS, VECTORS>(simd, rows, row, count, values);
             store(simd, sums, count, panel, target.at(row, 0), add);
         }
     }
@@ -150,7 +166,7 @@ unsafe fn stripe<S: Simd, const ROWS: usize, const VECTORS: usize>(
 
 /// Sums of `count` rows from `row` on; of a tile's other rows they are those of the last.
 #[inline(always)]
-unsafe fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn sums<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
     rows: &Rows<'_>,
     row: usize,
@@ -169,7 +185,7 @@ unsafe fn sums<S: Simd, const ROWS: usize, const VECTORS: usize>(
             for (sums, offset) in sums.iter_mut().zip(offsets) {
                 let a = simd.splat_f32s(*a.add(offset));
                 for (sum, b) in sums.iter_mut().zip(b_k) {
-                    *sum = simd.mul_add_f32s(a, b, *sum);
+                    *sum = E::multiply_add(simd, a, b, *sum);
                 }
             }
         }

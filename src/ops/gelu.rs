@@ -1,13 +1,14 @@
 //! The hidden layer's activation with dropout, and its derivative in the same pass.
 
 use bytemuck::{Pod, Zeroable};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::table_step;
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::{Limits, Plan};
-use crate::simd::{exp, vectorized};
+use crate::simd::exp;
 use crate::tensor::Tensor;
 
 /// sqrt(2 / pi).
@@ -80,6 +81,31 @@ fn value_and_slope(x: f32) -> (f32, f32) {
     (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * SLOPE * (1.0 + 3.0 * CUBIC * square))
 }
 
+/// Elements that one thread takes; a type, which is inlined where it is compiled for wide vectors.
+struct Chunk<'a> {
+    params: &'a Params,
+    seed: u32,
+    /// Index of the first element, which the hash counts from.
+    first: u32,
+    x: &'a mut [f32],
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Chunk<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { params, seed, first, x, y } = self;
+        let drops = params.threshold > 0;
+        for (i, (x, y)) in x.iter_mut().zip(y).enumerate() {
+            let factor = if drops { params.factor(seed, first + i as u32) } else { 1.0 };
+            let (value, slope) = value_and_slope(*x);
+            (*y, *x) = (factor * value, factor * slope);
+        }
+    }
+}
+
 impl Op for Gelu {
     const NAME: &'static str = "gelu";
     type Params = Params;
@@ -95,17 +121,7 @@ impl Op for Gelu {
         let seed = p.seed(seeds.index());
         let chunks = x.real().par_chunks_mut(CHUNK).zip(y.real().par_chunks_mut(CHUNK)).enumerate();
         chunks.for_each(|(chunk, (x, y))| {
-            let first = p.first + (chunk * CHUNK) as u32;
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (i, (x, y)) in x.iter_mut().zip(y).enumerate() {
-                        let factor = p.factor(seed, first + i as u32);
-                        let (value, slope) = value_and_slope(*x);
-                        (*y, *x) = (factor * value, factor * slope);
-                    }
-                },
-            );
+            Arch::new().dispatch(Chunk { params: p, seed, first: p.first + (chunk * CHUNK) as u32, x, y });
         });
     }
 

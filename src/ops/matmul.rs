@@ -1,16 +1,19 @@
 //! Batched matrix product in the three layouts that training and search need.
 
 mod cases;
+mod rounded;
 mod variant;
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::case::Case;
-use crate::gemm::{Matrix, gemm};
+use crate::gemm::{Gemm, Matrix, gemm};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
 use variant::Variant;
+
+pub use rounded::{MatmulRounded, matmul_rounded, rounding_error};
 
 /// Which operand is stored transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +26,24 @@ pub enum Layout {
     TN,
 }
 
+/// What records a product: [`matmul`], or [`matmul_rounded`].
+pub type Product = fn(&mut Plan, Layout, Tensor, Tensor, Tensor, Write);
+
 /// C = A B (or += ) in a layout; every operand may be batched, and `a`, `b` and (in NN and NT) `c` may span row windows.
 ///
 /// # Panics
 /// If the shapes do not fit together.
 pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
-    record(plan, layout, [a, b, c], write, Variant::choose);
+    record::<Matmul>(plan, layout, [a, b, c], write);
 }
 
-/// [`matmul`], by the variants that `choose` names for `[batch, m, n, k]`.
-fn record(
+/// A product by an op that takes these parameters.
+fn record<M: Op<Params = Params>>(plan: &mut Plan, layout: Layout, operands: [Tensor; 3], write: Write) {
+    record_by::<M>(plan, layout, operands, write, Variant::choose);
+}
+
+/// [`record`], in the variants that `choose` names for `[batch, m, n, k]`.
+fn record_by<M: Op<Params = Params>>(
     plan: &mut Plan,
     layout: Layout,
     [a, b, c]: [Tensor; 3],
@@ -79,7 +90,7 @@ fn record(
                 accumulate: whole.accumulate | u32::from(o.first_row > 0),
                 ..whole
             };
-            push(plan, params, [o.left, o.right, c], &choose);
+            push::<M>(plan, params, [o.left, o.right, c], &choose);
         }
         return;
     }
@@ -96,20 +107,20 @@ fn record(
                 params.a_offset += w.first_row;
                 params.accumulate |= u32::from(w.first_row > 0);
             }
-            push(plan, params, [o.left, w.tensor, o.right], &choose);
+            push::<M>(plan, params, [o.left, w.tensor, o.right], &choose);
         }
     }
 }
 
 /// Pushes the product of windows, with room for the products of parts where the contraction is split.
-fn push(plan: &mut Plan, params: Params, [a, b, c]: [Tensor; 3], choose: impl Fn([u32; 4]) -> Variant) {
+fn push<M: Op<Params = Params>>(plan: &mut Plan, params: Params, [a, b, c]: [Tensor; 3], choose: impl Fn([u32; 4]) -> Variant) {
     let Variant { tile: [tile_m, tile_n], parts, part_k } = choose([params.batch, params.m, params.n, params.k]);
     let params = Params { tile_m, tile_n, parts, part_k, ..params };
     if parts == 1 {
-        plan.push::<Matmul>(params, &[a, b], &[c]);
+        plan.push::<M>(params, &[a, b], &[c]);
     } else {
         let products = plan.scratch("products of parts", [params.batch * parts * params.m, params.n]);
-        plan.push::<Matmul>(params, &[a, b], &[products, c]);
+        plan.push::<M>(params, &[a, b], &[products, c]);
     }
 }
 
@@ -154,6 +165,19 @@ fn overlaps(plan: &Plan, left: Tensor, right: Tensor) -> Vec<Overlap> {
 fn operands<F: Copy>(mut io: Io<'_, F>) -> (&[F], &[F], &mut [F]) {
     let c = io.outputs.pop().expect("a product is written").real();
     (io.inputs[0].real(), io.inputs[1].real(), c)
+}
+
+/// The native product, by one of the functions of [`crate::gemm`].
+fn multiply(p: &Params, io: Io<'_, f32>, gemm: Gemm) {
+    let (a, b, c) = operands(io);
+    let [(a_row, a_col), (b_row, b_col)] = p.steps();
+    let shape = [p.m, p.n, p.k].map(|length| length as usize);
+    for batch in 0..p.batch {
+        let [a0, b0, c0] = p.bases(batch);
+        let a = Matrix { data: &a[a0..], row_step: a_row, col_step: a_col };
+        let b = Matrix { data: &b[b0..], row_step: b_row, col_step: b_col };
+        gemm(shape, a, b, &mut c[c0..], p.ldc as usize, p.accumulate != 0);
+    }
 }
 
 /// The op; [`matmul`] records it.
@@ -252,15 +276,7 @@ impl Op for Matmul {
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {
-        let (a, b, c) = operands(io);
-        let [(a_row, a_col), (b_row, b_col)] = p.steps();
-        let shape = [p.m, p.n, p.k].map(|length| length as usize);
-        for batch in 0..p.batch {
-            let [a0, b0, c0] = p.bases(batch);
-            let a = Matrix { data: &a[a0..], row_step: a_row, col_step: a_col };
-            let b = Matrix { data: &b[b0..], row_step: b_row, col_step: b_col };
-            gemm(shape, a, b, &mut c[c0..], p.ldc as usize, p.accumulate != 0);
-        }
+        multiply(p, io, gemm);
     }
 
     fn oracle(p: &Params, io: Io<'_, f64>) {

@@ -5,36 +5,36 @@ use crate::tensor::Tensor;
 
 /// Declares the modules and lists the ops that tests and benches walk.
 macro_rules! ops {
-    ($($module:ident::$op:ident),* $(,)?) => {
+    ($($module:ident: $($op:ident),+;)*) => {
         $(pub mod $module;)*
 
         /// Every op of the crate.
-        pub static TABLE: &[&dyn ErasedOp] = &[$(&Erased::<$module::$op>::NEW),*];
+        pub static TABLE: &[&dyn ErasedOp] = &[$($(&Erased::<$module::$op>::NEW),+),*];
     };
 }
 
 ops! {
-    matmul::Matmul,
-    normalize::Normalize,
-    normalize_backward::NormalizeBackward,
-    l2_offset::L2Offset,
-    l2_offset_backward::L2OffsetBackward,
-    gather::Gather,
-    blend::Blend,
-    first_columns::FirstColumns,
-    gather_sum::GatherSum,
-    add_bias::AddBias,
-    column_sum::ColumnSum,
-    adamw::AdamW,
-    gelu::Gelu,
-    multiply::Multiply,
-    listwise_kl::ListwiseKl,
-    hard_negative::HardNegative,
-    lp_loss::LpLoss,
-    top_k::TopK,
-    nearest::Nearest,
-    copy::CopyElements,
-    fma::Fma,
+    matmul: Matmul, MatmulRounded;
+    normalize: Normalize;
+    normalize_backward: NormalizeBackward;
+    l2_offset: L2Offset;
+    l2_offset_backward: L2OffsetBackward;
+    gather: Gather;
+    blend: Blend;
+    first_columns: FirstColumns;
+    gather_sum: GatherSum;
+    add_bias: AddBias;
+    column_sum: ColumnSum;
+    adamw: AdamW;
+    gelu: Gelu;
+    multiply: Multiply;
+    listwise_kl: ListwiseKl;
+    hard_negative: HardNegative;
+    lp_loss: LpLoss;
+    top_k: TopK;
+    nearest: Nearest;
+    copy: CopyElements;
+    fma: Fma;
 }
 
 /// What a loss over candidate lists writes, for B anchors with C candidates each.

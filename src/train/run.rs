@@ -10,7 +10,7 @@ use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::model::Map;
 use crate::noise::Noise;
-use crate::objective::{Objective, Prefix, Shape};
+use crate::objective::{Objective, Prefix, Shape, rounds_teacher};
 use crate::schedule::adamw_rows;
 
 /// Steps that are run between two calls of the progress function.
@@ -39,6 +39,7 @@ impl<'a> Run<'a> {
             steps: batches.steps() as u32,
             batch: batches.batch() as u32,
             candidates: batches.candidates() as u32,
+            rounds_teacher: rounds_teacher(corpus.train_rows(), corpus.info.dim, prefixes[0].temperatures.teacher),
         };
         let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, prefixes);
         let mut program = corpus.backend.compile(plan)?;

@@ -1,7 +1,7 @@
 //! Products that tests compare and benches time.
 
 use super::variant::Variant;
-use super::{Layout, matmul, record};
+use super::{Layout, Matmul, matmul, record_by};
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::Write;
 use crate::plan::Limits;
@@ -116,7 +116,7 @@ fn case_by(
         let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
         let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
         let c = case.in_out("c", [batch, m, n], Fill::Normal);
-        record(&mut case.plan, layout, [a, b, c], write, choose);
+        record_by::<Matmul>(&mut case.plan, layout, [a, b, c], write, choose);
         // d(sum of g C)/dA, with the layouts that backward passes use: the three layouts check each other.
         if m * n * k <= 1000 && batch == 1 && write == Write::Set {
             let g = case.input("g", [m, n], Fill::Normal);

@@ -1,0 +1,171 @@
+//! Products of bfloat16 numbers, on processors that multiply and add two pairs of them in one instruction: matrices whose elements are
+//! such pairs go the way of all others.
+
+use rayon::prelude::*;
+
+use super::Matrix;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::Bfloat16;
+
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use elsewhere::Bfloat16;
+
+/// Pairs that a thread rounds at least.
+const CHUNK: usize = 1 << 14;
+
+/// A matrix whose elements are the bits of two bfloat16 numbers, which are neighbours in a row.
+pub(super) struct Pairs {
+    bits: Vec<f32>,
+    row_step: usize,
+    col_step: usize,
+}
+
+impl Pairs {
+    /// Rounds a matrix; an odd column comes beside zeros. What was contiguous stays so.
+    pub(super) fn round(bfloat16: Bfloat16, matrix: Matrix<'_>, rows: usize, cols: usize) -> Self {
+        let Matrix { data, row_step, col_step } = matrix;
+        let width = cols.div_ceil(2);
+        let mut bits = vec![0.0; rows * width];
+        if col_step == 1 {
+            let lines = bits.par_chunks_mut(width).with_min_len(CHUNK.div_ceil(width)).enumerate();
+            lines.for_each(|(row, bits)| bfloat16.round(Numbers::Alternate(&data[row * row_step..][..cols]), bits));
+            return Self { bits, row_step: width, col_step: 1 };
+        }
+        let column = |col: usize| &data[col * col_step..][..rows];
+        let lines = bits.par_chunks_mut(rows).with_min_len(CHUNK.div_ceil(rows)).enumerate();
+        lines.for_each(|(pair, bits)| {
+            let [first, second] = [2 * pair, 2 * pair + 1];
+            let numbers =
+                if second < cols { Numbers::Beside(column(first), column(second)) } else { Numbers::Alone(column(first)) };
+            bfloat16.round(numbers, bits);
+        });
+        Self { bits, row_step: 1, col_step: rows }
+    }
+
+    /// The pairs as elements.
+    pub(super) fn matrix(&self) -> Matrix<'_> {
+        Matrix { data: &self.bits, row_step: self.row_step, col_step: self.col_step }
+    }
+}
+
+/// Where the two numbers of each pair are.
+#[derive(Clone, Copy)]
+enum Numbers<'a> {
+    /// One after the other; the last may lack its second.
+    Alternate(&'a [f32]),
+    /// In two slices.
+    Beside(&'a [f32], &'a [f32]),
+    /// The second is 0.
+    Alone(&'a [f32]),
+}
+
+impl Numbers<'_> {
+    #[inline(always)]
+    fn round(self, bits: &mut [f32]) {
+        match self {
+            Self::Alternate(numbers) => {
+                let (pairs, rest) = numbers.as_chunks();
+                bits.iter_mut().zip(pairs).for_each(|(bits, &[first, second])| *bits = pair(first, second));
+                if let (Some(bits), [first]) = (bits.last_mut(), rest) {
+                    *bits = pair(*first, 0.0);
+                }
+            }
+            Self::Beside(first, second) => {
+                bits.iter_mut().zip(first.iter().zip(second)).for_each(|(bits, (first, second))| *bits = pair(*first, *second));
+            }
+            Self::Alone(first) => bits.iter_mut().zip(first).for_each(|(bits, first)| *bits = pair(*first, 0.0)),
+        }
+    }
+}
+
+/// Two numbers, each rounded to the nearest bfloat16, the even one of two.
+#[inline(always)]
+fn pair(first: f32, second: f32) -> f32 {
+    let round = |x: f32| {
+        let bits = x.to_bits();
+        // A NaN stays one: rounding could carry it over to infinity or zero.
+        if x.is_nan() { bits | 1 << 22 } else { bits + (0x7fff + (bits >> 16 & 1)) }
+    };
+    f32::from_bits(round(first) >> 16 | round(second) & 0xffff_0000)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "instructions that no safe wrapper offers")]
+mod x86 {
+    use std::arch::x86_64::_mm512_dpbf16_ps;
+
+    use bytemuck::cast;
+    use pulp::f32x16;
+    use pulp::x86::V4;
+
+    use super::Numbers;
+    use crate::gemm::Task;
+    use crate::gemm::kernel::Arithmetic;
+
+    /// Proof that the processor has AVX-512 with its bfloat16 instructions.
+    #[derive(Clone, Copy)]
+    pub(in crate::gemm) struct Bfloat16(V4);
+
+    impl Bfloat16 {
+        pub(in crate::gemm) fn detect() -> Option<Self> {
+            let simd = V4::try_new()?;
+            is_x86_feature_detected!("avx512bf16").then_some(Self(simd))
+        }
+
+        pub(in crate::gemm) fn run(self, task: Task<'_>) {
+            // SAFETY: `V4` stands for all of these instructions but the last, and `detect` has seen that one.
+            unsafe { run(self.0, task) }
+        }
+
+        pub(super) fn round(self, numbers: Numbers<'_>, bits: &mut [f32]) {
+            // SAFETY: `V4` stands for these instructions.
+            unsafe { round(numbers, bits) }
+        }
+    }
+
+    /// Compiled as [`V4`] has it, with one instruction more.
+    #[target_feature(enable = "avx512f,avx512cd,avx512vl,avx512dq,avx512bw,avx2,fma,avx512bf16")]
+    fn run(simd: V4, task: Task<'_>) {
+        task.run::<V4, Bfloat16>(simd);
+    }
+
+    #[target_feature(enable = "avx512f,avx512cd,avx512vl,avx512dq,avx512bw,avx2,fma")]
+    fn round(numbers: Numbers<'_>, bits: &mut [f32]) {
+        numbers.round(bits);
+    }
+
+    impl Arithmetic<V4> for Bfloat16 {
+        #[inline(always)]
+        fn multiply_add(_: V4, a: f32x16, b: f32x16, sums: f32x16) -> f32x16 {
+            // SAFETY: only `run` gets here, which a `Bfloat16` is needed for.
+            cast(unsafe { _mm512_dpbf16_ps(cast(sums), cast(a), cast(b)) })
+        }
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+mod elsewhere {
+    use std::convert::Infallible;
+
+    use super::Numbers;
+    use crate::gemm::Task;
+
+    /// No other processor's instructions are used.
+    #[derive(Clone, Copy)]
+    pub(in crate::gemm) struct Bfloat16(Infallible);
+
+    impl Bfloat16 {
+        pub(in crate::gemm) fn detect() -> Option<Self> {
+            None
+        }
+
+        pub(in crate::gemm) fn run(self, _: Task<'_>) {
+            match self.0 {}
+        }
+
+        pub(super) fn round(self, _: Numbers<'_>, _: &mut [f32]) {
+            match self.0 {}
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Matrix product that may round its factors: for scores and activations in training, whose own noise is larger.
+
+use super::{Layout, Matmul, Params, multiply, record};
+use crate::case::{Case, Fill};
+use crate::gemm::gemm_bfloat16;
+use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
+use crate::plan::{Limits, Plan};
+use crate::tensor::Tensor;
+
+/// [`matmul`](super::matmul) of factors that are rounded to bfloat16, of 8 significant bits, where the device multiplies such
+/// numbers faster; their products are summed in float32. Elsewhere it is the same.
+///
+/// # Panics
+/// If the shapes do not fit together.
+pub fn matmul_rounded(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
+    record::<MatmulRounded>(plan, layout, [a, b, c], write);
+}
+
+/// Standard deviation of what rounding adds to the inner product of two of the `rows [n, dim]`, estimated from a thousand of them.
+///
+/// The error of a number between 2^e and 2^(e+1) that is rounded to 8 significant bits is evenly spread over 2^(e-7). Where logarithms of
+/// numbers are evenly spread too, its variance is on average 2^-16 / (8 ln 2) of the number's square; that of a product is twice that.
+pub fn rounding_error(rows: &[f32], dim: usize) -> f32 {
+    let variance = 2.0 * f32::exp2(-16.0) / (8.0 * std::f32::consts::LN_2);
+    let sampled = rows.chunks(dim).step_by((rows.len() / dim / 1000).max(1));
+    let count = sampled.len() as f32;
+    let mut squares = vec![0.0; dim];
+    sampled.for_each(|row| squares.iter_mut().zip(row).for_each(|(sum, x)| *sum += x * x / count));
+    (variance * squares.iter().map(|square| square * square).sum::<f32>()).sqrt()
+}
+
+/// The op; [`matmul_rounded`] records it.
+pub struct MatmulRounded;
+
+impl Op for MatmulRounded {
+    const NAME: &'static str = "matmul_rounded";
+    type Params = Params;
+    /// Both factors are off by up to 2^-8 of themselves; the errors of a sum cancel for the most part.
+    const TOLERANCE: Tolerance = Tolerance::Relative(4e-3);
+
+    fn passes(p: &Params) -> Vec<Pass> {
+        Matmul::passes(p)
+    }
+
+    fn native(p: &Params, io: Io<'_, f32>) {
+        multiply(p, io, gemm_bfloat16);
+    }
+
+    fn oracle(p: &Params, io: Io<'_, f64>) {
+        Matmul::oracle(p, io);
+    }
+
+    fn cost(p: &Params) -> Cost {
+        Matmul::cost(p)
+    }
+
+    fn cases() -> Vec<Case> {
+        use Layout::{NN, NT, TN};
+        let mut cases = Vec::new();
+        for layout in [NN, NT, TN] {
+            for [batch, m, n, k] in [[1, 1, 1, 1], [1, 33, 65, 31], [1, 130, 70, 100], [2, 17, 300, 9], [1, 64, 48, 800]] {
+                let name = format!("{layout:?} {batch} {m}x{n}x{k}");
+                cases.push(case(name, Limits::NONE, layout, [batch, m, n, k], Fill::Normal, Write::Set));
+            }
+            cases.push(case(format!("{layout:?} add 40x24x47"), Limits::NONE, layout, [1, 40, 24, 47], Fill::Normal, Write::Add));
+            cases.push(case(format!("{layout:?} heavy-tailed"), Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
+        }
+        let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
+        cases.push(case("NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
+        cases
+    }
+
+    fn bench_cases() -> Vec<Case> {
+        let shapes = [(Layout::NT, [512, 4096, 384]), (Layout::NT, [4096, 1024, 384]), (Layout::TN, [1024, 384, 4096])];
+        let case = |(layout, [m, n, k]): (Layout, [u32; 3])| {
+            case(format!("{layout:?} {m}x{n}x{k}"), Limits::NONE, layout, [1, m, n, k], Fill::Normal, Write::Set)
+        };
+        shapes.into_iter().map(case).collect()
+    }
+}
+
+fn case(name: String, limits: Limits, layout: Layout, [batch, m, n, k]: [u32; 4], fill: Fill, write: Write) -> Case {
+    Case::with_limits(name, limits, |case| {
+        let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
+        let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
+        let c = case.in_out("c", [batch, m, n], Fill::Normal);
+        matmul_rounded(&mut case.plan, layout, a, b, c, write);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::rounding_error;
+    use crate::gemm::{Matrix, gemm, gemm_bfloat16};
+    use crate::random::normal;
+
+    /// Where this processor rounds, the error is what is estimated; with even coordinates and with one that is larger than all others.
+    #[test]
+    fn the_error_is_as_estimated() {
+        let (rows, dim) = (300, 64);
+        for outlier in [1.0, 30.0] {
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let size = |i: usize| if i % dim == 5 { outlier } else { 1.0 };
+            let x: Vec<f32> = (0..rows * dim).map(|i| normal(&mut rng) * size(i)).collect();
+            let [exact, rounded] = [gemm, gemm_bfloat16].map(|gemm| {
+                let mut products = vec![0.0; rows * rows];
+                let x = Matrix::by_rows(&x, dim);
+                gemm([rows, rows, dim], x, x.transposed(), &mut products, rows, false);
+                products
+            });
+            let squares: f32 = exact.iter().zip(&rounded).map(|(a, b)| (a - b) * (a - b)).sum();
+            let error = (squares / (rows * rows) as f32).sqrt();
+            let estimate = rounding_error(&x, dim);
+            assert!(error == 0.0 || (error / estimate - 1.0).abs() < 0.2, "{error} instead of {estimate}");
+        }
+    }
+}
