@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use clap::ValueEnum;
 use embedding_compressor::backend::{Cpu, DeviceChoice, choose};
+use embedding_compressor::basis::rank;
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Source, Split};
@@ -63,7 +64,7 @@ fn main() -> Result<()> {
             let choice = DeviceChoice::from_str(device, false).map_err(Error::usage)?;
             let (backend, _) = choose(choice)?;
             let split = Split::new(rows.rows, SPLIT_SEED);
-            let corpus = Corpus::new(&*backend, &rows, split, config.metric, config.k, config.dim_out)?;
+            let corpus = Corpus::new(&*backend, &rows, split, config.metric, config.k, config.dim_out, rank(config.hidden))?;
             serve(|| steps(&corpus, &config, epochs))
         }
         _ => Err(Error::usage(format!("no job: {}", arguments.join(" ")))),

@@ -4,7 +4,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::backend::Backend;
-use crate::basis::{Basis, RANK};
+use crate::basis::Basis;
 use crate::error::Result;
 use crate::eval::{Judge, Scores};
 use crate::metric::Metric;
@@ -52,21 +52,22 @@ pub struct SpectralChoice {
 }
 
 impl Spectra {
-    /// Computes the spectra of `rows [n, dim]`, with at least `count` axes where there are as many.
+    /// Computes the spectra of `rows [n, dim]`, with at least `count` axes where there are as many, and as many as a basis of this rank
+    /// takes.
     ///
     /// # Errors
     /// As [`SpectralSolver::solve`].
-    pub fn new(backend: &dyn Backend, teacher: Metric, rows: &[f32], dim: usize, count: usize) -> Result<Self> {
+    pub fn new(backend: &dyn Backend, teacher: Metric, rows: &[f32], dim: usize, count: usize, rank: usize) -> Result<Self> {
         // Wide data is reduced to its main axes in training: those beyond the map's own need not be accurate.
-        let wanted = if dim > RANK { count.max(RANK) } else { count };
+        let wanted = if dim > rank { count.max(rank) } else { count };
         let mut solver = SpectralSolver::new(backend, rows, dim, wanted, count)?;
         let uncentred = if teacher == Metric::L2 { None } else { Some(solver.solve(Centring::Uncentred)?) };
         Ok(Self { teacher, uncentred, centred: solver.solve(Centring::Centred)? })
     }
 
-    /// The basis to train in, of rows with this mean squared length.
-    pub fn basis(&self, mean_square: f64) -> Option<Basis> {
-        Basis::new(self.uncentred.as_ref().unwrap_or(&self.centred), mean_square)
+    /// The basis of this rank to train in, of rows with this mean squared length.
+    pub fn basis(&self, rank: usize, mean_square: f64) -> Option<Basis> {
+        Basis::new(self.uncentred.as_ref().unwrap_or(&self.centred), rank, mean_square)
     }
 
     /// Dimensions of a map, at most.

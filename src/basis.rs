@@ -7,8 +7,15 @@ use crate::metric::Metric;
 use crate::model::{Hidden, Map};
 use crate::spectral::Spectrum;
 
-/// Axes of a basis; data that is not wider is taken as it is.
-pub const RANK: usize = 512;
+/// Axes that networks of a hidden layer of so many units are trained in; data that is not wider is taken as it is.
+///
+/// A linear map gains by axes that a hidden layer overfits to, and costs little: of Debian's 4,000 training rows x 4096, to 64, the mean
+/// of validation recall@50 and @10 with 512, 768 and 1,024 axes is .7334, .7348 and .7369 without a hidden layer; with one of 1,024 units
+/// it is .7441 with 512 axes and .7423 with 1,024.
+pub fn rank(hidden: usize) -> usize {
+    if hidden == 0 { 1024 } else { 512 }
+}
+
 /// A basis may lose this share of the data's variance.
 const MAX_LOST: f64 = 0.1;
 
@@ -21,15 +28,15 @@ pub struct Basis {
 }
 
 impl Basis {
-    /// The first [`RANK`] axes, where they hold enough of the data: `mean_square` is the mean squared length of its rows.
-    pub fn new(spectrum: &Spectrum, mean_square: f64) -> Option<Self> {
+    /// The first `rank` axes, where they hold enough of the data: `mean_square` is the mean squared length of its rows.
+    pub fn new(spectrum: &Spectrum, rank: usize, mean_square: f64) -> Option<Self> {
         let Spectrum { axes, energies, mean, dim } = spectrum;
-        if *dim <= RANK || energies.len() < RANK {
+        if rank == 0 || *dim <= rank || energies.len() < rank {
             return None;
         }
-        let lost = mean_square - energies[..RANK].iter().sum::<f64>();
+        let lost = mean_square - energies[..rank].iter().sum::<f64>();
         let variance = mean_square - mean.iter().map(|m| f64::from(*m) * f64::from(*m)).sum::<f64>();
-        (lost <= MAX_LOST * variance).then(|| Self { axes: axes[..RANK * dim].to_vec(), rank: RANK, dim: *dim })
+        (lost <= MAX_LOST * variance).then(|| Self { axes: axes[..rank * dim].to_vec(), rank, dim: *dim })
     }
 
     /// Number of axes.
@@ -88,9 +95,10 @@ mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
+    const RANK: usize = 20;
     const DIM: usize = RANK + 8;
 
-    /// Unit axes, and energies of which the first [`RANK`] hold all but `rest`.
+    /// Unit axes, and energies that hold all but `rest`.
     fn spectrum(rest: f64) -> Spectrum {
         let axes = (0..RANK * DIM).map(|i| f32::from(u8::from(i / DIM + 3 == i % DIM))).collect();
         Spectrum { axes, energies: vec![(1.0 - rest) / RANK as f64; RANK], mean: vec![0.0; DIM], dim: DIM }
@@ -99,7 +107,7 @@ mod tests {
     #[test]
     fn maps_of_coordinates_are_maps_of_rows() {
         let cpu = Cpu::new();
-        let basis = Basis::new(&spectrum(0.05), 1.0).expect("little is lost");
+        let basis = Basis::new(&spectrum(0.05), RANK, 1.0).expect("little is lost");
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut cloud = |count: usize| (0..count).map(|_| normal(&mut rng)).collect::<Vec<f32>>();
         let hidden = Hidden { weight: cloud(5 * RANK), bias: cloud(5), output: cloud(10) };
@@ -120,6 +128,6 @@ mod tests {
 
     #[test]
     fn data_that_would_lose_much_is_not_reduced() {
-        assert!(Basis::new(&spectrum(0.2), 1.0).is_none());
+        assert!(Basis::new(&spectrum(0.2), RANK, 1.0).is_none());
     }
 }

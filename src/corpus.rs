@@ -36,6 +36,8 @@ pub struct Corpus<'a> {
     pub judge: Judge,
     /// Of the training rows.
     pub spectra: Spectra,
+    /// Axes that wide data is reduced to.
+    rank: usize,
     /// Where the data is wide, the basis that networks are trained in, and coordinates `[n, rank]` of the known rows.
     reduced: Option<(Basis, Vec<f32>)>,
     /// Neighbours that models are judged by.
@@ -43,8 +45,8 @@ pub struct Corpus<'a> {
 }
 
 impl<'a> Corpus<'a> {
-    /// Prepares `embeddings` for models of up to `max_dim_out` dimensions that are judged by recall@k of a teacher's neighbours. Given
-    /// away, they are dropped once the corpus has its own copy of them, before memory is needed for more.
+    /// Prepares `embeddings` for models of up to `max_dim_out` dimensions that are judged by recall@k of a teacher's neighbours, and
+    /// trained in a basis of `rank` axes where the data is wider; 0 if none is trained, else [`rank`](crate::basis::rank). Given away, they are dropped once the corpus has its own copy of them, before memory is needed for more.
     ///
     /// # Errors
     /// [`Error::Data`](crate::Error::Data) when there are too few rows, or one is all zeros and the teacher is cosine;
@@ -56,6 +58,7 @@ impl<'a> Corpus<'a> {
         teacher: Metric,
         k: usize,
         max_dim_out: usize,
+        rank: usize,
     ) -> Result<Self> {
         let matrix = embeddings.borrow();
         if teacher.normalizes() {
@@ -68,8 +71,8 @@ impl<'a> Corpus<'a> {
         frame.apply(&mut known);
         let (first, count) = (split.train.len() as u32, split.val.len().min(MAX_QUERIES) as u32);
         let judge = Judge::new(backend, teacher, &known, dim, (first..first + count).collect(), k)?;
-        let spectra = Spectra::new(backend, teacher, &known[..split.train.len() * dim], dim, max_dim_out)?;
-        let mut corpus = Self { backend, info, split, frame, known, judge, spectra, reduced: None, k };
+        let spectra = Spectra::new(backend, teacher, &known[..split.train.len() * dim], dim, max_dim_out, rank)?;
+        let mut corpus = Self { backend, info, split, frame, known, judge, spectra, rank, reduced: None, k };
         corpus.reduce()?;
         Ok(corpus)
     }
@@ -145,13 +148,13 @@ impl<'a> Corpus<'a> {
 
     /// Computes anew what comes from the training rows.
     fn decompose(&mut self, max_dim_out: usize) -> Result<()> {
-        self.spectra = Spectra::new(self.backend, self.frame.metric, self.train_rows(), self.info.dim, max_dim_out)?;
+        self.spectra = Spectra::new(self.backend, self.frame.metric, self.train_rows(), self.info.dim, max_dim_out, self.rank)?;
         self.reduce()
     }
 
     /// Takes the known rows into the basis that the spectra give.
     fn reduce(&mut self) -> Result<()> {
-        let basis = self.spectra.basis(f64::from(self.mean_square()));
+        let basis = self.spectra.basis(self.rank, f64::from(self.mean_square()));
         self.reduced = match basis {
             Some(basis) => {
                 let coordinates = basis.coordinates(self.backend, &self.known)?;

@@ -7,6 +7,7 @@ use std::borrow::Borrow;
 
 use crate::backend::Backend;
 use crate::baselines::random_projection;
+use crate::basis::rank;
 use crate::candidates::Batches;
 use crate::config::{Init, SPLIT_SEED, TrainConfig};
 use crate::corpus::Corpus;
@@ -196,7 +197,7 @@ pub fn fit(
     let Embeddings { rows, dim, .. } = *embeddings.borrow();
     config.validate_for(dim)?;
     let split = Split::new(rows, SPLIT_SEED);
-    let corpus = Corpus::new(backend, embeddings, split, config.metric, config.k, config.dim_out)?;
+    let corpus = Corpus::new(backend, embeddings, split, config.metric, config.k, config.dim_out, rank(config.hidden))?;
     train(&corpus, config, progress)
 }
 

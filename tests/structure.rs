@@ -43,6 +43,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &[
             "backend",
             "baselines",
+            "basis",
             "candidates",
             "config",
             "corpus",

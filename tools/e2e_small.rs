@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use embedding_compressor::backend::Backend;
+use embedding_compressor::basis::rank;
 use embedding_compressor::cli::progress::Reporter;
 use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES};
 use embedding_compressor::compress::compress_file;
@@ -38,7 +39,7 @@ fn run(args: &Args) -> Result<()> {
     let backend = args.device.open()?;
     let config = TrainConfig { dim_out: 16, epochs: Some(20), ..TrainConfig::default() };
     let split = Split::new(embeddings.rows, SPLIT_SEED);
-    let corpus = Corpus::new(&*backend, &embeddings, split, config.metric, config.k, config.dim_out)?;
+    let corpus = Corpus::new(&*backend, &embeddings, split, config.metric, config.k, config.dim_out, rank(config.hidden))?;
     let mut reporter = Reporter::new(None);
     let compressor = train(&corpus, &config, &mut |event| reporter.report(event))?;
     drop(reporter);

@@ -81,7 +81,7 @@ fn run(args: &Args) -> Result<()> {
     compressor.check_dim(embeddings.dim).map_err(|e| e.at(&embeddings.source))?;
     let (split, kind) = split(args, &compressor, &embeddings)?;
     let backend = args.device.open()?;
-    let corpus = Corpus::new(&*backend, &embeddings, split, compressor.meta.teacher_metric, k, compressor.map.dim_out)?;
+    let corpus = Corpus::new(&*backend, &embeddings, split, compressor.meta.teacher_metric, k, compressor.map.dim_out, 0)?;
     let evaluator = Evaluator::new(&corpus, &embeddings, args.database)?;
     let peers = match args.baselines {
         Baselines::Basic => Vec::new(),

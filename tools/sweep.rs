@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use embedding_compressor::basis::rank;
 use embedding_compressor::cli::progress::Reporter;
 use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, JsonLines};
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
@@ -171,8 +172,8 @@ fn run(args: &Args) -> Result<()> {
     let largest = candidates[candidates.len() - 1];
     let widest = if args.target.is_some() { largest.min(FIRST_AXES) } else { largest };
     let backend = args.device.open()?;
-    let TrainConfig { metric, k, .. } = args.config;
-    let mut corpus = Corpus::new(&*backend, &embeddings, split, metric, k, widest)?;
+    let TrainConfig { metric, k, hidden, .. } = args.config;
+    let mut corpus = Corpus::new(&*backend, &embeddings, split, metric, k, widest, rank(hidden))?;
     let mut sweep = Sweep { args, embeddings: &embeddings, output };
     match (&args.target, &counts) {
         (Some(target), _) => sweep.reach(&mut corpus, &candidates, target)?,

@@ -18,7 +18,7 @@ pub(super) fn with_peers(test: impl FnOnce(&Peers<'_>)) {
     let values = (0..40 * 7).map(|_| 0.5 + normal(&mut rng)).collect();
     let embeddings = Embeddings::from_values(40, 7, values, "a cloud").unwrap();
     let cpu = Cpu::new();
-    let corpus = Corpus::new(&cpu, &embeddings, Split::new(40, 1), Metric::Cosine, 5, 3).unwrap();
+    let corpus = Corpus::new(&cpu, &embeddings, Split::new(40, 1), Metric::Cosine, 5, 3, 0).unwrap();
     test(&Peers::new(&corpus).unwrap());
 }
 

@@ -1,6 +1,7 @@
 //! Teachers other than cosine: their neighbours against brute force on the rows as they are, and runs from start to end.
 
 use embedding_compressor::backend::{Backend, Cpu};
+use embedding_compressor::basis::rank;
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Split};
@@ -180,7 +181,8 @@ fn what_is_saved_is_what_was_validated() {
         for hidden in [0, 8] {
             let config = TrainConfig { hidden, ..config(metric) };
             let split = Split::new(embeddings.rows, SPLIT_SEED);
-            let corpus = Corpus::new(&cpu, &embeddings, split.clone(), metric, config.k, config.dim_out).unwrap();
+            let corpus =
+                Corpus::new(&cpu, &embeddings, split.clone(), metric, config.k, config.dim_out, rank(config.hidden)).unwrap();
             let Compressor { map, meta } = train(&corpus, &config, &mut |_| Ok(())).unwrap();
             assert_eq!((meta.teacher_metric, meta.student_metric), (metric, map.metric));
             assert_eq!((meta.input_normalized, map.input_normalized), (metric.normalizes(), metric.normalizes()));

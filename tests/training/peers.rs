@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn with_corpus<R>(backend: &dyn Backend, embeddings: &Embeddings, k: usize, dim_out: usize, run: impl Fn(&Corpus<'_>) -> R) -> R {
     let split = Split::new(embeddings.rows, SPLIT_SEED);
-    run(&Corpus::new(backend, embeddings, split, Metric::Cosine, k, dim_out).expect("the rows are sound"))
+    run(&Corpus::new(backend, embeddings, split, Metric::Cosine, k, dim_out, 0).expect("the rows are sound"))
 }
 
 fn fitted(corpus: &Corpus<'_>, dim_out: usize, seed: u64) -> Vec<Peer> {

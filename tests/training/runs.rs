@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use embedding_compressor::backend::{Backend, Cpu};
+use embedding_compressor::basis::rank;
 use embedding_compressor::config::{SPLIT_SEED, Tau, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Source, Split};
@@ -68,8 +69,16 @@ fn the_best_epoch_is_what_is_kept() {
     for nested in [vec![], vec![2, 3, 4]] {
         let config = TrainConfig { k: 10, nested, hidden: 0, ..small_config() };
         let cpu = Cpu::new();
-        let corpus =
-            Corpus::new(&cpu, &embeddings, Split::new(300, SPLIT_SEED), config.metric, config.k, config.dim_out).unwrap();
+        let corpus = Corpus::new(
+            &cpu,
+            &embeddings,
+            Split::new(300, SPLIT_SEED),
+            config.metric,
+            config.k,
+            config.dim_out,
+            rank(config.hidden),
+        )
+        .unwrap();
         let compressor = train(&corpus, &config, &mut |_| Ok(())).unwrap();
         let meta = &compressor.meta;
         let best = &meta.history[meta.best_epoch as usize];
@@ -104,7 +113,7 @@ fn nested_dimensions_rank_by_themselves() {
         ..TrainConfig::default()
     };
     let split = Split::new(embeddings.rows, SPLIT_SEED);
-    let corpus = Corpus::new(&cpu, &embeddings, split, config.metric, config.k, config.dim_out).unwrap();
+    let corpus = Corpus::new(&cpu, &embeddings, split, config.metric, config.k, config.dim_out, rank(config.hidden)).unwrap();
     let first_8 = |nested: Vec<usize>| {
         let compressor = train(&corpus, &TrainConfig { nested, ..config.clone() }, &mut |_| Ok(())).unwrap();
         recall(&corpus, &compressor, 8, "recall@k")

@@ -129,7 +129,7 @@ fn pca_subtracts_the_mean() {
     let mut x = cloud(100, dim, 5);
     normalize_rows(&mut x, dim);
     let cpu = Cpu::new();
-    let pca = Spectra::new(&cpu, Metric::Cosine, &x, dim, dim_out).unwrap().pca(dim_out);
+    let pca = Spectra::new(&cpu, Metric::Cosine, &x, dim, dim_out, 0).unwrap().pca(dim_out);
     assert_eq!(pca.metric, Metric::Cosine);
     let axes = solve(&x, dim, dim_out, Centring::Centred).axes;
     let moved = minus(&x, &mean(&x, dim));
