@@ -1,6 +1,7 @@
 //! Principal axes of a data set: the strongest maps that need no training, and where training starts.
 
 use faer::{Mat, Side};
+use pulp::{Arch, Simd, WithSimd};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -9,6 +10,7 @@ use crate::backend::{Backend, Program};
 use crate::error::{Error, Result};
 use crate::memory::allocate;
 use crate::op::Write;
+use crate::ops::first_columns::first_columns;
 use crate::ops::matmul::{Layout, matmul};
 use crate::plan::{Plan, Routine};
 use crate::random::normal;
@@ -100,13 +102,16 @@ impl Tensors {
         let basis = plan.input("basis", basis_shape);
         let [rotation, axes] = [plan.input("rotation", [wanted, width]), plan.state("axes", [wanted, dim])];
         let projected = if whole { rows } else { plan.scratch("projected", [block, width]) };
+        let products = plan.scratch("products", [width, width]);
         let project = [Write::Set, Write::Add].map(|write| {
             let routine = plan.routine();
             if !whole {
                 matmul(plan, Layout::NT, rows, basis, projected, Write::Set);
                 matmul(plan, Layout::TN, projected, rows, image, write);
             }
-            matmul(plan, Layout::TN, projected, projected, energy, write);
+            // A product by itself costs half of one that is added to something.
+            matmul(plan, Layout::TN, projected, projected, products, Write::Set);
+            first_columns(plan, products, energy, write);
             routine
         });
         let rotate = plan.routine();
@@ -129,8 +134,11 @@ impl SpectralSolver {
         let sought = wanted + wanted.min(64) + 32;
         // And the mean.
         let width = if dim <= FULL_WIDTH { dim } else { (sought.min(n.max(wanted)) + 1).min(dim) };
-        let resident = size_of_val(rows) <= RESIDENT_BYTES;
-        let block = if resident { n } else { (RESIDENT_BYTES / 4 / (4 * dim)).max(1) };
+        // Rows that are needed once are better left in the cache that they were centred in.
+        let once = width == dim;
+        let resident = !once && size_of_val(rows) <= RESIDENT_BYTES;
+        let bytes = if once { backend.feed().piece_bytes * 2 } else { RESIDENT_BYTES / 4 };
+        let block = if resident { n } else { (bytes / (4 * dim)).clamp(1, n) };
         let mut plan = Plan::new(backend.limits());
         let tensors = Tensors::record(&mut plan, [block, dim].map(|x| x as u32), width as u32, wanted as u32);
         let program = backend.compile(plan)?;
@@ -140,10 +148,10 @@ impl SpectralSolver {
         if resident {
             this.load(rows)?;
         }
-        if width < dim {
-            this.iterate(rows, resident, width, accurate.min(wanted))?;
-        } else {
+        if once {
             this.project(rows, resident)?;
+        } else {
+            this.iterate(rows, resident, width, accurate.min(wanted))?;
         }
         Ok(this)
     }
@@ -155,9 +163,8 @@ impl SpectralSolver {
         program.fill_rows(tensors.rows, rows, &mut |centred| {
             let (centred, missing) = centred.split_at_mut(block.len());
             missing.fill(0.0);
-            centred.par_chunks_mut(*dim).zip(block.par_chunks(*dim)).for_each(|(centred, row)| {
-                centred.iter_mut().zip(row.iter().zip(&*mean)).for_each(|(c, (x, m))| *c = x - m);
-            });
+            let pieces = centred.par_chunks_mut(CENTRED_ROWS * *dim).zip(block.par_chunks(CENTRED_ROWS * *dim));
+            pieces.for_each(|(centred, rows)| Arch::new().dispatch(Centre { rows, mean, centred }));
             Ok(())
         })
     }
@@ -241,6 +248,28 @@ impl SpectralSolver {
         self.program.write(self.tensors.rotation, &rotation[..])?;
         self.program.run(self.tensors.rotate, 0..1)?;
         self.program.read(self.tensors.axes)
+    }
+}
+
+/// Rows that a thread centres at a time.
+const CENTRED_ROWS: usize = 64;
+
+/// `centred [n, dim]` = `rows` less their `mean`; a type, which is inlined where it is compiled for wide vectors.
+struct Centre<'a> {
+    rows: &'a [f32],
+    mean: &'a [f32],
+    centred: &'a mut [f32],
+}
+
+impl WithSimd for Centre<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let dim = self.mean.len();
+        for (centred, row) in self.centred.chunks_exact_mut(dim).zip(self.rows.chunks_exact(dim)) {
+            centred.iter_mut().zip(row.iter().zip(self.mean)).for_each(|(c, (x, m))| *c = x - m);
+        }
     }
 }
 
