@@ -1,10 +1,9 @@
 // out[i] (+)= the sum over j of weights[step][i][j] * source[table[step][i][j]], of the rows that lie in the bound window of the
 // source. One workgroup a row.
 
-struct Params { step: u32, count: u32, parts: u32, cols: u32, first_row: u32, rows: u32, table_stride: u32 }
+struct Params { step: u32, count: u32, parts: u32, cols: u32, first_row: u32, rows: u32, table_stride: u32, halves: u32 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read> source: array<f32>;
 @group(0) @binding(1) var<storage, read> table: array<u32>;
 @group(0) @binding(2) var<storage, read> weights: array<f32>;
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
@@ -31,7 +30,7 @@ fn main(
         for (var j = first_part; j < first_part + p.parts; j++) {
             let row = table[j] - p.first_row;
             if (table[j] >= p.first_row && row < p.rows) {
-                sum += weights[j] * source[row * p.cols + c];
+                sum += weights[j] * source_element(row * p.cols + c);
             }
         }
         out[at] = sum;

@@ -1,9 +1,8 @@
 // out[i] = source[table[step][i]] where that row lies in the bound window of the source. One workgroup a row.
 
-struct Params { step: u32, count: u32, cols: u32, first_row: u32, rows: u32, table_stride: u32 }
+struct Params { step: u32, count: u32, cols: u32, first_row: u32, rows: u32, table_stride: u32, halves: u32 }
 var<immediate> p: Params;
 
-@group(0) @binding(0) var<storage, read> source: array<f32>;
 @group(0) @binding(1) var<storage, read> table: array<u32>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 
@@ -25,6 +24,6 @@ fn main(
     }
     let base = (row - p.first_row) * p.cols;
     for (var c = lane; c < p.cols; c += THREADS) {
-        out[i * p.cols + c] = source[base + c];
+        out[i * p.cols + c] = source_element(base + c);
     }
 }

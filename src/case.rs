@@ -3,6 +3,7 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::float16;
 use crate::plan::{Limits, Plan, Routine};
 use crate::random::normal;
 use crate::tensor::{DType, Shape, Tensor};
@@ -31,6 +32,8 @@ pub enum Fill {
     Extreme,
     /// Exactly these.
     Exact(Vec<f32>),
+    /// Words of two float16 numbers, standard normal.
+    Halves,
     /// Uniform indices below a bound.
     Below(u32),
     /// Exactly these.
@@ -96,7 +99,7 @@ impl Case {
     /// An input of the plan.
     pub fn input(&mut self, name: &'static str, shape: impl Into<Shape>, fill: Fill) -> Tensor {
         let tensor = match fill {
-            Fill::Below(_) | Fill::ExactIndices(_) => self.plan.indices(name, shape),
+            Fill::Halves | Fill::Below(_) | Fill::ExactIndices(_) => self.plan.indices(name, shape),
             _ => self.plan.input(name, shape),
         };
         self.fill(tensor, fill);
@@ -137,6 +140,7 @@ impl Case {
                 Values::F32((0..len).map(|_| normal(rng) * scales[rng.random_range(0..scales.len())]).collect())
             }
             Fill::Exact(values) => Values::F32(values),
+            Fill::Halves => Values::U32(float16::pack(&(0..2 * len).map(|_| normal(rng)).collect::<Vec<_>>())),
             Fill::Below(bound) => Values::U32((0..len).map(|_| rng.random_range(0..bound)).collect()),
             Fill::ExactIndices(values) => Values::U32(values),
         };

@@ -55,7 +55,7 @@
 //! data, metric, tensor                  files and the hub; similarities; handles
 //! gemm                                  matrix products on the CPU
 //! lanes                                 work on several threads whose results come in order
-//! memory, random, select, simd          room for arrays; draws; the k best of a stream; loops in vectors
+//! float16, memory, random, select, simd numbers in half the room; room for arrays; draws; the k best of a stream; loops in vectors
 //! error                                 the error type
 //! ```
 //!
@@ -86,6 +86,7 @@ pub mod encoder;
 pub mod error;
 pub mod eval;
 pub mod evaluate;
+pub mod float16;
 pub mod frame;
 mod gemm;
 pub mod lanes;

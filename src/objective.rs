@@ -1,6 +1,9 @@
 //! What a training step computes: recorded once on a plan, for every backend.
 
+use crate::backend::{Data, Program};
 use crate::config::{MAX_K, StudentTau, TrainConfig};
+use crate::error::Result;
+use crate::float16;
 use crate::model::Map;
 use crate::network::{Dropout, Encoded, Network};
 use crate::noise::PARTS;
@@ -12,16 +15,19 @@ use crate::ops::gather::gather;
 use crate::ops::hard_negative::{self, hard_negative};
 use crate::ops::listwise_kl::{self, listwise_kl};
 use crate::ops::matmul::{Product, matmul, matmul_rounded, rounding_error};
-use crate::ops::{ListLoss, top_k};
+use crate::ops::{ListLoss, columns, top_k};
 use crate::plan::{Limits, Plan, Routine};
 use crate::similarity::{similarities, similarities_backward};
-use crate::tensor::Tensor;
+use crate::tensor::{DType, Tensor};
 
 /// Up to so many rows that are all candidates, the teacher's scores are computed once and kept: 64 MiB of them.
 const MAX_TABLE_ROWS: u32 = 4096;
 
 /// Errors of the teacher's scores, in units of its temperature, that are nothing beside what sampling candidates does to a loss.
 const MAX_ROUNDING: f32 = 0.02;
+
+/// Rows that are packed at a time.
+const PACKED_ROWS: usize = 4096;
 
 /// Sizes of a training run.
 pub struct Shape {
@@ -43,6 +49,15 @@ impl Shape {
     /// Whether every training row is a candidate in every step.
     fn full(&self) -> bool {
         self.candidates == self.rows
+    }
+
+    /// Storage of the training rows, of so many numbers each. Where all are candidates, products take them as they are, in float32.
+    fn stored(&self, plan: &mut Plan, name: &'static str, cols: u32) -> Tensor {
+        if plan.limits().half_rows && !self.full() && cols.is_multiple_of(2) {
+            plan.indices(name, [self.rows, cols / 2])
+        } else {
+            plan.input(name, [self.rows, cols])
+        }
     }
 
     /// Whether the teacher's scores are computed once.
@@ -74,9 +89,9 @@ pub struct Temperatures {
 
 /// The tensors of a training plan that the host writes and reads, and its routines.
 pub struct Objective {
-    /// Training rows `[rows, dim_in]`, as the teacher compares them.
+    /// Training rows `[rows, dim]`, as the teacher compares them; words of two float16 numbers where the limits say so.
     pub rows: Tensor,
-    /// What the network takes for them `[rows, dim_in]`; the rows themselves where it takes these.
+    /// What the network takes for them `[rows, dim_in]`, stored likewise; the rows themselves where it takes these.
     pub inputs: Tensor,
     /// Anchors of an epoch `[steps, batch]`, indices of rows.
     pub anchors: Tensor,
@@ -127,9 +142,9 @@ impl Objective {
         assert!(prefixes.last().is_some_and(|last| last.dims == start.dim_out), "the last prefix is the whole output");
         let mut plan = Plan::new(limits);
         let lists = if shape.full() { 1 } else { shape.steps };
-        let rows = plan.input("training rows", [shape.rows, shape.dim]);
+        let rows = shape.stored(&mut plan, "training rows", shape.dim);
         let dim_in = start.dim_in as u32;
-        let inputs = if dim_in == shape.dim { rows } else { plan.input("network inputs", [shape.rows, dim_in]) };
+        let inputs = if dim_in == shape.dim { rows } else { shape.stored(&mut plan, "network inputs", dim_in) };
         let table = shape.keeps_teacher(limits).then(|| {
             let (table, routine) = (plan.state("all teacher scores", [shape.rows, shape.rows]), plan.routine());
             similarities(&mut plan, config.metric, rows, rows, table, matmul);
@@ -185,7 +200,7 @@ impl Objective {
     /// The anchors' rows of `source`, or what is linear in these, as scores are.
     fn anchors_of(&self, plan: &mut Plan, source: Tensor) -> Tensor {
         let Some([parts, weights]) = self.blends else { return gathered(plan, source, self.anchors) };
-        let rows = plan.scratch("moved anchors", [self.anchors.cols(), source.cols()]);
+        let rows = plan.scratch("moved anchors", [self.anchors.cols(), columns(source)]);
         blend(plan, source, parts, weights, rows);
         rows
     }
@@ -275,6 +290,23 @@ impl Objective {
     }
 }
 
+/// Writes the content of [`Objective::rows`] or [`Objective::inputs`], in the form in which it is stored.
+///
+/// # Errors
+/// As [`Program::write_rows`].
+pub fn write_rows(program: &mut dyn Program, tensor: Tensor, rows: &[f32]) -> Result<()> {
+    match tensor.dtype {
+        DType::F32 => program.write(tensor, rows),
+        DType::U32 => {
+            let row_len = columns(tensor) as usize;
+            for (i, rows) in rows.chunks(PACKED_ROWS * row_len).enumerate() {
+                program.write_rows(tensor, (i * PACKED_ROWS) as u32, Data::U32(&float16::pack(rows)))?;
+            }
+            Ok(())
+        }
+    }
+}
+
 /// Whether `rows [n, dim]` may be rounded for the teacher's scores at this temperature.
 pub fn rounds_teacher(rows: &[f32], dim: usize, temperature: f32) -> bool {
     rounding_error(rows, dim) <= MAX_ROUNDING * temperature
@@ -287,7 +319,7 @@ fn share(shape: &Shape, count: usize) -> u32 {
 }
 
 fn gathered(plan: &mut Plan, source: Tensor, table: Tensor) -> Tensor {
-    let rows = plan.scratch("gathered rows", [table.cols(), source.cols()]);
+    let rows = plan.scratch("gathered rows", [table.cols(), columns(source)]);
     gather(plan, source, table, rows);
     rows
 }

@@ -15,11 +15,13 @@ pub struct Limits {
     pub binding_bytes: u64,
     /// Dimensions and neighbours up to which searching with [`nearest`](crate::ops::nearest) is faster than storing all scores.
     pub fused_search: [usize; 2],
+    /// Whether rows that stay on the device are better stored in float16: half the memory and half of what is sent there.
+    pub half_rows: bool,
 }
 
 impl Limits {
     /// No limit: host memory. There, scores are best selected from while they are in a cache, whatever their number.
-    pub const NONE: Self = Self { binding_bytes: u64::MAX, fused_search: [usize::MAX; 2] };
+    pub const NONE: Self = Self { binding_bytes: u64::MAX, fused_search: [usize::MAX; 2], half_rows: false };
 
     /// Whether scores of rows of so many dimensions are best selected from where they are computed.
     pub fn fuses_search(&self, dim: usize, k: usize) -> bool {

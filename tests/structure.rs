@@ -9,6 +9,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("memory", &["error"]),
     ("lanes", &["error"]),
     ("gemm", &[]),
+    ("float16", &[]),
     ("random", &[]),
     ("select", &[]),
     ("simd", &[]),
@@ -16,10 +17,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("data", &["lanes", "memory", "metric", "random", "simd"]),
     ("tensor", &[]),
     ("op", &["case"]),
-    ("case", &["plan", "random", "tensor"]),
+    ("case", &["float16", "plan", "random", "tensor"]),
     ("plan", &["error", "op", "tensor"]),
     ("backend", &["error", "memory", "op", "plan", "tensor"]),
-    ("ops", &["case", "gemm", "metric", "op", "plan", "random", "select", "simd", "tensor"]),
+    ("ops", &["case", "float16", "gemm", "metric", "op", "plan", "random", "select", "simd", "tensor"]),
     ("config", &["error", "metric", "ops"]),
     ("roofline", &["backend", "case", "error", "op", "ops", "plan", "tensor"]),
     ("similarity", &["metric", "op", "ops", "plan", "tensor"]),
@@ -37,7 +38,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("candidates", &["config", "random"]),
     ("noise", &["backend", "error", "metric", "random", "search"]),
     ("schedule", &["ops"]),
-    ("objective", &["config", "model", "network", "noise", "op", "ops", "plan", "similarity", "tensor"]),
+    (
+        "objective",
+        &["backend", "config", "error", "float16", "model", "network", "noise", "op", "ops", "plan", "similarity", "tensor"],
+    ),
     (
         "train",
         &[

@@ -69,7 +69,7 @@ impl Backend for Gpu {
     }
 
     fn limits(&self) -> Limits {
-        Limits { binding_bytes: self.info.binding_bytes, fused_search: FUSED_SEARCH }
+        Limits { binding_bytes: self.info.binding_bytes, fused_search: FUSED_SEARCH, half_rows: true }
     }
 
     /// Two, so that one reads and uploads while the other computes.

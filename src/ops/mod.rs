@@ -3,6 +3,11 @@
 use crate::op::{Erased, ErasedOp};
 use crate::tensor::Tensor;
 
+mod rows;
+
+use rows::Rows;
+pub use rows::columns;
+
 /// Declares the modules and lists the ops that tests and benches walk.
 macro_rules! ops {
     ($($module:ident: $($op:ident),+;)*) => {

@@ -10,7 +10,7 @@ use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::model::Map;
 use crate::noise::Noise;
-use crate::objective::{Objective, Prefix, Shape, rounds_teacher};
+use crate::objective::{Objective, Prefix, Shape, rounds_teacher, write_rows};
 use crate::schedule::adamw_rows;
 
 /// Steps that are run between two calls of the progress function.
@@ -45,9 +45,9 @@ impl<'a> Run<'a> {
         let mut program = corpus.backend.compile(plan)?;
         let (inputs, inputs_dim) = corpus.inputs(config.dim_out);
         let inputs = &inputs[..corpus.split.train.len() * inputs_dim];
-        program.write(objective.rows, corpus.train_rows())?;
+        write_rows(&mut *program, objective.rows, corpus.train_rows())?;
         if objective.inputs != objective.rows {
-            program.write(objective.inputs, inputs)?;
+            write_rows(&mut *program, objective.inputs, inputs)?;
         }
         if let Some((_, routine)) = objective.table {
             program.run(routine, 0..1)?;

@@ -6,9 +6,10 @@ use embedding_compressor::frame::Frame;
 use embedding_compressor::metric::{Metric, normalize_rows};
 use embedding_compressor::model::{Hidden, Map};
 use embedding_compressor::noise::PARTS;
-use embedding_compressor::objective::{Objective, Prefix, Shape, Temperatures};
-use embedding_compressor::plan::{Limits, Node, Role};
-use embedding_compressor::tensor::{DType, Tensor};
+use embedding_compressor::objective::{Objective, Prefix, Shape, Temperatures, write_rows};
+use embedding_compressor::ops::columns;
+use embedding_compressor::plan::{Limits, Node};
+use embedding_compressor::tensor::Tensor;
 use libtest_mimic::Trial;
 
 use crate::rows::cloud;
@@ -103,23 +104,22 @@ fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], cand
         let width = config.hidden;
         start.hidden = Some(Hidden { weight: cloud(width, DIM, 3), bias: vec![0.0; width], output: cloud(DIM_OUT, width, 4) });
     }
-    let (plan, objective) = Objective::record(Limits::NONE, &shape, config, &start, prefixes);
-    let weights = objective.blends.map(|[_, weights]| weights);
-    let inputs = plan.tensors().iter().filter(|t| t.role == Role::Input && t.tensor.dtype == DType::F32);
-    let rows: Vec<Tensor> = inputs.map(|t| t.tensor).filter(|t| *t != objective.schedule && weights != Some(*t)).collect();
+    // As a GPU stores a sample's source.
+    let limits = Limits { half_rows: config.noise > 0.0, ..Limits::NONE };
+    let (plan, objective) = Objective::record(limits, &shape, config, &start, prefixes);
     let parameters = parameters(&plan.routines().concat());
     let mut program = Oracle::new().compile_host(plan).expect("the plan is small");
 
     let candidates: Vec<u32> = (0..ROWS as u32).rev().take(candidates as usize).collect();
     let device: &mut dyn Program = &mut program;
-    for rows in rows {
-        let dim = rows.cols() as usize;
+    for rows in [objective.rows, objective.inputs] {
+        let dim = columns(rows) as usize;
         let mut known = cloud(ROWS, dim, 1);
         Frame::new(metric, &known, dim).apply(&mut known);
         if metric.normalizes() {
             normalize_rows(&mut known, dim);
         }
-        device.write(rows, &known[..]).unwrap();
+        write_rows(device, rows, &known).unwrap();
     }
     if let Some([parts, weights]) = objective.blends {
         let drawn: Vec<u32> = ANCHORS.iter().flat_map(|anchor| [*anchor, (anchor + 1) % 12, (anchor + 5) % 12]).collect();
