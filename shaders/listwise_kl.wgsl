@@ -4,17 +4,6 @@
 // Constant in front: VECTORS, those of a thread: 1, 2, 4 or 8, which hold a list of 1024 each. Parts from the number VECTORS on compile to
 // nothing. list_*.wgsl has the bindings of lists, for lengths that are multiples of four (vec4) and any (scalar).
 
-struct Params {
-    step: u32,
-    rows: u32,
-    cols: u32,
-    anchor_step: u32,
-    candidate_step: u32,
-    teacher_inverse_temperature: f32,
-    weight: f32,
-}
-var<immediate> p: Params;
-
 @group(0) @binding(2) var<storage, read> log_inverse_temperature: array<f32>;
 @group(0) @binding(3) var<storage, read> anchors: array<u32>;
 @group(0) @binding(6) var<storage, read_write> loss: array<f32>;

@@ -1,17 +1,6 @@
 // KL(teacher || student) over a candidate list with its gradients, for lists of any length: one workgroup a row. The first sweep over
 // the scores carries maxima and sums along ("online" softmax), the second writes the gradient. listwise_kl.wgsl reads shorter lists once.
 
-struct Params {
-    step: u32,
-    rows: u32,
-    cols: u32,
-    anchor_step: u32,
-    candidate_step: u32,
-    teacher_inverse_temperature: f32,
-    weight: f32,
-}
-var<immediate> p: Params;
-
 @group(0) @binding(0) var<storage, read> teacher: array<f32>;
 @group(0) @binding(1) var<storage, read> student: array<f32>;
 @group(0) @binding(2) var<storage, read> log_inverse_temperature: array<f32>;

@@ -5,17 +5,6 @@
 //
 // Constant in front: KEPT, 64, 256 or 1024 and at least k. operands_*.wgsl reads queries (a) and database (b).
 
-struct Params {
-    step: u32,
-    rows: u32, cols: u32, dim: u32, k: u32,
-    first: u32, per_step: u32, end: u32,
-    exclude: u32, excluded_step: u32,
-    carry_from: u32,
-    offset: u32,
-    parts: u32, part_cols: u32,
-}
-var<immediate> p: Params;
-
 @group(0) @binding(2) var<storage, read> offset: array<f32>;
 @group(0) @binding(3) var<storage, read> excluded: array<u32>;
 @group(0) @binding(4) var<storage, read> best_scores: array<u32>;

@@ -1,17 +1,6 @@
 // The k best of the lists that nearest.wgsl has made of the parts of a block and of what earlier blocks have left: one workgroup a
 // row. Constant in front: KEPT, see selection.wgsl.
 
-struct Params {
-    step: u32,
-    rows: u32, cols: u32, dim: u32, k: u32,
-    first: u32, per_step: u32, end: u32,
-    exclude: u32, excluded_step: u32,
-    carry_from: u32,
-    offset: u32,
-    parts: u32, part_cols: u32,
-}
-var<immediate> p: Params;
-
 @group(0) @binding(4) var<storage, read_write> best_scores: array<u32>;
 @group(0) @binding(5) var<storage, read_write> best_ids: array<u32>;
 @group(0) @binding(6) var<storage, read> part_scores: array<u32>;

@@ -4,10 +4,8 @@ use rayon::prelude::*;
 
 use crate::metric::Metric;
 use crate::model::{Hidden, Map};
-use crate::spectral::mean;
+use crate::moments::{mean, mean_square};
 
-/// Rows whose sums are taken together: the order of additions must not depend on the number of threads.
-const CHUNK_ROWS: usize = 1024;
 /// Scales are powers of two with exponents up to this: numbers of all sizes stay far from the ends of float32.
 const MAX_EXPONENT: f64 = 100.0;
 
@@ -81,12 +79,4 @@ impl Frame {
     pub fn similarity_scale(&self) -> f64 {
         self.scale * self.scale
     }
-}
-
-/// Mean squared distance of `rows [n, dim]` from a point.
-fn mean_square(rows: &[f32], point: &[f64]) -> f64 {
-    let distance = |row: &[f32]| row.iter().zip(point).map(|(x, p)| (f64::from(*x) - p).powi(2)).sum::<f64>();
-    let chunks = rows.par_chunks(CHUNK_ROWS * point.len());
-    let sums: Vec<f64> = chunks.map(|rows| rows.chunks(point.len()).map(distance).sum()).collect();
-    sums.into_iter().sum::<f64>() / (rows.len() / point.len()) as f64
 }

@@ -55,7 +55,8 @@
 //! data, metric, tensor                  files and the hub; similarities; handles
 //! gemm                                  matrix products on the CPU
 //! lanes                                 work on several threads whose results come in order
-//! float16, memory, random, select, simd numbers in half the room; room for arrays; draws; the k best of a stream; loops in vectors
+//! float16, memory, random, select      numbers in half the room; room for arrays; draws; the k best of a stream
+//! moments, simd                         means of rows; loops in vectors
 //! error                                 the error type
 //! ```
 //!
@@ -93,6 +94,7 @@ pub mod lanes;
 pub mod memory;
 pub mod metric;
 pub mod model;
+pub mod moments;
 pub mod network;
 pub mod noise;
 pub mod objective;

@@ -9,12 +9,12 @@ use rayon::prelude::*;
 use crate::backend::{Backend, Program};
 use crate::error::{Error, Result};
 use crate::memory::allocate;
+use crate::moments::mean;
 use crate::op::Write;
 use crate::ops::first_columns::first_columns;
 use crate::ops::matmul::{Layout, matmul};
 use crate::plan::{Plan, Routine};
 use crate::random::normal;
-use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
 /// Up to this width the whole spectrum is computed at once; above it, only its head, by subspace iteration.
@@ -271,24 +271,6 @@ impl WithSimd for Centre<'_> {
             centred.iter_mut().zip(row.iter().zip(self.mean)).for_each(|(c, (x, m))| *c = x - m);
         }
     }
-}
-
-/// Rows whose sums are taken together: the order of additions must not depend on the number of threads.
-const SUMMED_ROWS: usize = 1024;
-
-/// Mean of `rows [n, dim]`.
-pub fn mean(rows: &[f32], dim: usize) -> Vec<f64> {
-    let sum = |rows: &[f32]| {
-        vectorized(|| {
-            rows.chunks(dim).fold(vec![0.0; dim], |mut sum: Vec<f64>, row| {
-                sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
-                sum
-            })
-        })
-    };
-    let sums: Vec<Vec<f64>> = rows.par_chunks(SUMMED_ROWS * dim).map(sum).collect();
-    let count = (rows.len() / dim) as f64;
-    (0..dim).map(|i| sums.iter().map(|sum| sum[i]).sum::<f64>() / count).collect()
 }
 
 /// All energies of `rows [n, dim]` about their mean that are not zero by construction, min(n - 1, dim) of them, descending: the

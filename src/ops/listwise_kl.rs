@@ -94,12 +94,12 @@ impl Op for ListwiseKl {
         let grid = flat_grid(p.rows);
         // Registers hold 1024 columns for each pair of vectors of a thread, of which there are plenty for eight.
         let Some(vectors) = [1, 2, 4, 8].into_iter().find(|vectors| p.cols <= vectors * 1024) else {
-            return vec![Pass { shader: shader!("listwise_kl_long", "grid"), constants: Vec::new(), grid }];
+            return vec![Pass { shader: shader!("listwise_kl_long", "list_params", "grid"), constants: Vec::new(), grid }];
         };
         let shader = if p.cols.is_multiple_of(4) {
-            shader!("listwise_kl", "list_vec4", "grid")
+            shader!("listwise_kl", "list_params", "list_vec4", "grid")
         } else {
-            shader!("listwise_kl", "list_scalar", "grid")
+            shader!("listwise_kl", "list_params", "list_scalar", "grid")
         };
         vec![Pass { shader, constants: vec![("VECTORS", vectors)], grid }]
     }

@@ -132,13 +132,13 @@ impl Op for Nearest {
     fn passes(p: &Params) -> Vec<Pass> {
         let constants = vec![("KEPT", select::kept(p.k))];
         let shader = if p.dim.is_multiple_of(4) {
-            shader!("nearest", "operands_vec4", "keys")
+            shader!("nearest", "nearest_params", "operands_vec4", "keys")
         } else {
-            shader!("nearest", "operands_scalar", "keys")
+            shader!("nearest", "nearest_params", "operands_scalar", "keys")
         };
         vec![
             Pass { shader, constants: constants.clone(), grid: [p.rows.div_ceil(TILE[0]), p.parts, 1] },
-            Pass { shader: shader!("nearest_merge", "grid", "keys", "selection"), constants, grid: flat_grid(p.rows) },
+            Pass { shader: shader!("nearest_merge", "nearest_params", "grid", "keys", "selection"), constants, grid: flat_grid(p.rows) },
         ]
     }
 

@@ -119,7 +119,6 @@ impl Params {
         let first = self.first + self.step * self.per_step;
         (first, self.cols.min(self.end.saturating_sub(first)))
     }
-
 }
 
 impl Op for TopK {
