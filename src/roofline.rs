@@ -169,7 +169,8 @@ pub struct Row {
     pub gbyte_per_second: f64,
     /// The roofs while it ran.
     pub roofs: Roofs,
-    /// The time that the tighter roof allows over the time taken. Above 1 where the data stays in a cache that beats memory.
+    /// The time that the tighter roof allows over the time taken. Above 1 where the data stays in a cache that beats memory, and where
+    /// factors are rounded for instructions that beat those of float32.
     pub fraction_of_roof: f64,
 }
 

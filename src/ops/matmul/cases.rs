@@ -1,7 +1,7 @@
 //! Products that tests compare and benches time.
 
 use super::variant::Variant;
-use super::{Layout, Matmul, matmul, record_by};
+use super::{Layout, Matmul, Product, matmul, record_by};
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::Write;
 use crate::plan::Limits;
@@ -49,16 +49,16 @@ pub(super) fn bench() -> Vec<Case> {
         // What libraries are compared by.
         (NT, [4096, 4096, 4096]),
     ];
-    shapes.into_iter().map(|(layout, shape)| bench_case(layout, shape)).collect()
+    shapes.into_iter().map(|(layout, shape)| bench_case(matmul, layout, shape)).collect()
 }
 
 /// A product of noise, which only what times it makes.
-fn bench_case(layout: Layout, [m, n, k]: [u32; 3]) -> Case {
+pub(super) fn bench_case(product: Product, layout: Layout, [m, n, k]: [u32; 3]) -> Case {
     Case::new(format!("{layout:?} {m}x{n}x{k}"), |case| {
         let a = case.plan.input("a", if layout == Layout::TN { [k, m] } else { [m, k] });
         let b = case.plan.input("b", if layout == Layout::NT { [n, k] } else { [k, n] });
         let c = case.output("c", [m, n]);
-        matmul(&mut case.plan, layout, a, b, c, Write::Set);
+        product(&mut case.plan, layout, a, b, c, Write::Set);
     })
 }
 

@@ -1,5 +1,6 @@
 //! Matrix product that may round its factors: for scores and activations in training, whose own noise is larger.
 
+use super::cases::bench_case;
 use super::{Layout, Matmul, Params, multiply, record};
 use crate::case::{Case, Fill};
 use crate::gemm::gemm_bfloat16;
@@ -72,10 +73,7 @@ impl Op for MatmulRounded {
 
     fn bench_cases() -> Vec<Case> {
         let shapes = [(Layout::NT, [512, 4096, 384]), (Layout::NT, [4096, 1024, 384]), (Layout::TN, [1024, 384, 4096])];
-        let case = |(layout, [m, n, k]): (Layout, [u32; 3])| {
-            case(format!("{layout:?} {m}x{n}x{k}"), Limits::NONE, layout, [1, m, n, k], Fill::Normal, Write::Set)
-        };
-        shapes.into_iter().map(case).collect()
+        shapes.into_iter().map(|(layout, shape)| bench_case(matmul_rounded, layout, shape)).collect()
     }
 }
 
