@@ -42,12 +42,12 @@ def neighbours(source, queries, k):
     return run
 
 
-def steps(source, split, dim_out, hidden, epochs, device):
+def steps(source, split, dim_out, hidden, epochs, device, dtype):
     corpus = Corpus(source, split, int(dim_out), device)
     epochs = int(epochs)
 
     def run():
-        training = corpus.training(int(hidden), epochs)
+        training = corpus.training(int(hidden), epochs, getattr(torch, dtype))
         training.epoch()
         start = time.perf_counter()
         losses = [training.epoch() for _ in range(epochs - 1)]

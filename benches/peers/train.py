@@ -1,4 +1,4 @@
-"""The training of `src/train.rs` in PyTorch, eager and in float32, as one writes it who knows PyTorch well.
+"""The training of `src/train.rs` in PyTorch, eager, as one writes it who knows PyTorch well.
 
     python benches/peers/train.py ROWS.npy MODEL.npz --dim-out 32 --hidden 1024 --device cuda
 
@@ -6,6 +6,7 @@ The same rows (the split is read from a model of the same file), batches, candid
 validation, for a teacher that compares by cosine. Other random numbers. It works on rows as they are, where ours takes wide ones into a
 basis of their main axes. It keeps the teacher's scores where ours does. What eager PyTorch does faster in another form has that form:
 scores and rows are blended by `embedding_bag`, hard negatives are the best of what is left without the positives, AdamW is the fused one.
+It is in float32; the time of a step is also taken with products in bfloat16 where ours rounds, by autocast.
 
 It prints a JSON line for every epoch, as `train --metrics-file` does; seconds count from the end of the imports.
 """
@@ -31,11 +32,17 @@ NOISE, NOISE_NEIGHBOURS, MAX_STRETCH = 0.8, 10, 10.0
 MASKED = -1e30
 
 
+def rounded(device, dtype):
+    """Where products take factors of this type."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
 class Net(nn.Module):
     """z = W x + b + C gelu(A x + a), where C starts at 0."""
 
-    def __init__(self, weight, metric, hidden, rows):
+    def __init__(self, weight, metric, hidden, rows, dtype):
         super().__init__()
+        self.dtype = dtype
         dim_out, dim = weight.shape
         self.linear = nn.Linear(dim, dim_out, device=rows.device)
         self.linear.weight.data.copy_(weight)
@@ -56,7 +63,9 @@ class Net(nn.Module):
         z = self.linear(x)
         if self.hidden is None:
             return z
-        return z + self.output(F.gelu(self.hidden(x), approximate="tanh"))
+        with rounded(x.device, self.dtype):
+            units = self.hidden(x)
+        return z + self.output(F.gelu(units.float(), approximate="tanh"))
 
     def groups(self):
         """Parameters with the factors of their rates: the size of the weights at the start."""
@@ -92,9 +101,9 @@ class Noise:
 class Training:
     """A run of so many epochs, on training rows of unit length and from a start."""
 
-    def __init__(self, rows, weight, metric, hidden, epochs, noise):
-        self.rows, self.metric, self.noise = rows, metric, noise
-        self.net = Net(weight, metric, hidden, rows)
+    def __init__(self, rows, weight, metric, hidden, epochs, noise, dtype):
+        self.rows, self.metric, self.noise, self.dtype = rows, metric, noise, dtype
+        self.net = Net(weight, metric, hidden, rows, dtype)
         self.tau = spread(rows, "cosine")
         with torch.inference_mode():
             student_tau = spread(rows @ weight.T, metric)
@@ -167,7 +176,8 @@ class Training:
         if self.table is not None:
             teacher = blend(self.table).div_(length * self.tau)
         else:
-            teacher = (anchor_rows / self.tau) @ candidate_rows.T
+            with rounded(anchor_rows.device, self.dtype):
+                teacher = ((anchor_rows / self.tau) @ candidate_rows.T).float()
         return anchor_rows, candidate_rows, teacher.scatter_(1, own, MASKED), own
 
 
@@ -184,8 +194,8 @@ class Corpus:
         self.judge = Judge(self.known, len(train))
         self.weight, self.metric, self.start = spectral_map(self.train, self.known, self.judge, dim_out)
 
-    def training(self, hidden, epochs):
-        return Training(self.train, self.weight, self.metric, hidden, epochs, Noise(self.train))
+    def training(self, hidden, epochs, dtype=torch.float32):
+        return Training(self.train, self.weight, self.metric, hidden, epochs, Noise(self.train), dtype)
 
 
 def report(file, epoch, loss, recall):
