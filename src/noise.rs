@@ -3,18 +3,23 @@
 //! A query that comes later lies among the known rows as they lie among each other, so the difference of two neighbours
 //! anywhere is a likely difference of a row and such a query. Training on moved rows keeps a map from learning the rows by heart.
 
+use std::borrow::Cow;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::metric::Metric;
+use crate::metric::{Metric, select_rows};
 use crate::random::below;
 use crate::search::neighbours;
 
 /// How many nearest rows count as the neighbourhood of a row.
 const NEIGHBOURS: usize = 10;
+/// Rows that neighbours are looked for among, so that the search grows with the number of rows and not with its square. A map of
+/// WordNet's 16,000 training rows to 32 came to the same: .6081 on validation with neighbours among 4,000, .6083 among all.
+const MAX_SEARCHED: usize = 16_384;
 /// Rows that make an anchor: the row itself, and the two whose difference moves it.
 pub const PARTS: usize = 3;
 
@@ -48,22 +53,8 @@ impl Noise {
     pub fn new(backend: &dyn Backend, metric: Metric, rows: &[f32], dim: usize, amplitude: f32, seed: u64) -> Result<Self> {
         let n = rows.len() / dim;
         let count = NEIGHBOURS.min(n - 1);
-        let all: Vec<u32> = (0..n as u32).collect();
-        // Places are near each other by their distance, whatever the metric. A score is x . y - |y|^2 / 2.
-        let found = neighbours(backend, Metric::L2, rows, dim, &all, count)?;
-        let scores = rows.chunks(dim).zip(found.scores.chunks(count));
-        let distances = scores.flat_map(|(x, scores)| {
-            let square = product(x, x);
-            scores.iter().map(move |score| (square - 2.0 * score).max(0.0).sqrt())
-        });
-        Ok(Self {
-            distances: distances.collect(),
-            amplitude,
-            metric,
-            near: found.ids,
-            count,
-            rng: ChaCha8Rng::seed_from_u64(seed),
-        })
+        let (near, distances) = neighbourhoods(backend, rows, dim, count, n.div_ceil(MAX_SEARCHED))?;
+        Ok(Self { amplitude, metric, near, distances, count, rng: ChaCha8Rng::seed_from_u64(seed) })
     }
 
     /// Moves the anchors, rows of the same `rows`.
@@ -99,6 +90,30 @@ impl Noise {
     fn pick(&mut self, row: u32) -> usize {
         row as usize * self.count + below(self.count as u32, &mut self.rng) as usize
     }
+}
+
+/// The `count` nearest of each of `rows [n, dim]` among every so many-th row, itself not among them, and their distances.
+fn neighbourhoods(backend: &dyn Backend, rows: &[f32], dim: usize, count: usize, groups: usize) -> Result<(Vec<u32>, Vec<f32>)> {
+    let n = rows.len() / dim;
+    let (mut near, mut distances) = (vec![0; n * count], vec![0.0; n * count]);
+    for group in 0..groups {
+        let members = (group..n).step_by(groups);
+        let chosen = match groups {
+            1 => Cow::Borrowed(rows),
+            _ => Cow::Owned(select_rows(rows, dim, members.clone().map(|row| row as u32))?),
+        };
+        let all: Vec<u32> = (0..members.len() as u32).collect();
+        // Places are near each other by their distance, whatever the metric. A score is x . y - |y|^2 / 2.
+        let found = neighbours(backend, Metric::L2, &chosen, dim, &all, count)?;
+        for (row, at) in members.zip((0..).step_by(count)) {
+            let square = product(&rows[row * dim..][..dim], &rows[row * dim..][..dim]);
+            for i in 0..count {
+                near[row * count + i] = group as u32 + found.ids[at + i] * groups as u32;
+                distances[row * count + i] = (square - 2.0 * found.scores[at + i]).max(0.0).sqrt();
+            }
+        }
+    }
+    Ok((near, distances))
 }
 
 fn product(a: &[f32], b: &[f32]) -> f32 {
@@ -151,6 +166,22 @@ mod tests {
         assert!(moved > 70, "{moved} of 80 anchors moved");
         assert_ne!(blends, noise.blends(&rows, 6, &anchors), "every call draws anew");
         assert_eq!(blends, Noise::new(&Cpu::new(), Metric::Cosine, &rows, 6, 0.5, 1).unwrap().blends(&rows, 6, &anchors));
+    }
+
+    #[test]
+    fn neighbours_are_the_nearest_of_a_group() {
+        let rows = rows();
+        let (near, distances) = neighbourhoods(&Cpu::new(), &rows, 6, 4, 3).unwrap();
+        for row in 0..40 {
+            let place = |row: usize| &rows[row * 6..][..6];
+            let distance = |other: usize| place(row).iter().zip(place(other)).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
+            let mut group: Vec<usize> = (row % 3..40).step_by(3).filter(|other| *other != row).collect();
+            group.sort_by(|a, b| distance(*a).total_cmp(&distance(*b)));
+            for (i, other) in group[..4].iter().enumerate() {
+                assert_eq!(near[row * 4 + i] as usize, *other, "neighbour {i} of row {row}");
+                assert!((distances[row * 4 + i] - distance(*other)).abs() < 1e-3, "neighbour {i} of row {row}");
+            }
+        }
     }
 
     #[test]
