@@ -11,7 +11,6 @@
 //! Rows and columns in messages count from 0.
 
 mod atomic;
-mod column;
 #[cfg(feature = "hub")]
 mod dataset;
 mod embeddings;
@@ -20,6 +19,7 @@ mod fetch;
 mod hub;
 mod npy;
 mod npz;
+#[cfg_attr(not(feature = "parquet"), path = "parquet/absent.rs")]
 mod parquet;
 mod reader;
 mod shards;

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-
-use super::column::ColumnPath;
 use super::npy::Stored;
+use super::parquet::{ColumnPath, RecordBatch};
 use super::zeros;
 use crate::{Error, Result};
 
@@ -18,7 +16,7 @@ pub struct Block {
     dim: usize,
     content: Content,
     /// All columns of these rows, where the reader carries them.
-    columns: Option<RecordBatch>,
+    pub(super) columns: Option<RecordBatch>,
 }
 
 #[derive(Debug, Clone)]
@@ -40,10 +38,6 @@ impl Block {
     /// A block of `rows` rows that are in `file` from row `first` on.
     pub(super) fn stored(file: Arc<Stored>, first: usize, rows: usize, dim: usize) -> Self {
         Self { first_row: 0, rows, dim, content: Content::Stored { file, first }, columns: None }
-    }
-
-    pub(super) fn with_columns(self, columns: RecordBatch) -> Self {
-        Self { columns: Some(columns), ..self }
     }
 
     /// Number of rows.
@@ -83,10 +77,6 @@ impl Block {
         let mut values = zeros(self.rows, self.dim)?;
         self.read(&mut values)?;
         Ok(values)
-    }
-
-    pub(super) fn columns(&self) -> Option<&RecordBatch> {
-        self.columns.as_ref()
     }
 }
 

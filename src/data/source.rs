@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 use super::atomic::folder_of;
 use super::hub::{self, HubConfig};
 use super::npy::NpyPart;
-use super::npz;
-use super::parquet::ParquetPart;
 use super::reader::{Part, Reader};
 use super::shards::first_gap;
 use super::sniff::{self, Kind};
+use super::{npz, parquet};
 use crate::{Error, Result};
 
 /// The dataset that is read when no other input is named: Korean Wikipedia, 100,000 paragraphs.
@@ -100,7 +99,7 @@ impl Source {
         Ok(match sniff::kind(path)? {
             Kind::Npy => Box::new(NpyPart::open(path)?),
             Kind::Npz => Box::new(npz::open(path, self.npz_key.as_deref())?),
-            Kind::Parquet => Box::new(ParquetPart::open(path, self.hf_embedding_column.as_deref(), carry)?),
+            Kind::Parquet => parquet::open(path, self.hf_embedding_column.as_deref(), carry)?,
         })
     }
 

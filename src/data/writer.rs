@@ -3,28 +3,17 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
 use bytemuck::cast_slice;
-use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
-use parquet::basic::{Compression, Type, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::column::{ColumnPath, fixed_lists};
+use super::parquet::ParquetWriter;
 use super::{AtomicFile, Block, Reader, npy, npz};
 use crate::{Error, Result};
 
-/// Column of a parquet file whose input was not parquet.
-const DEFAULT_COLUMN: &str = "embedding";
 /// The file is synced whenever as many bytes of vectors were written, while more are made: at the end, 256 MB took another 0.1 s.
 const SYNC_BYTES: usize = 32 << 20;
-/// A row group is held in memory until it is this large, in bytes.
-const ROW_GROUP_BYTES: usize = 64 << 20;
 
 /// Streams `rows x dim` f32 vectors into a file that appears only when it is complete.
 ///
@@ -45,12 +34,7 @@ pub struct Writer {
 enum Format {
     Npy,
     Npz(Box<ZipWriter<File>>),
-    /// `others` is the schema of the first rows, where their other columns come along.
-    Parquet {
-        column: Option<ColumnPath>,
-        others: Option<SchemaRef>,
-        writer: Option<Box<ArrowWriter<File>>>,
-    },
+    Parquet(ParquetWriter),
 }
 
 impl Writer {
@@ -58,7 +42,8 @@ impl Writer {
     /// a bad path fails early.
     ///
     /// # Errors
-    /// A usage error for another extension; an input/output error when the file cannot be created.
+    /// A usage error for another extension, and for parquet in a build without that feature; an input/output error when the
+    /// file cannot be created.
     pub fn create(path: &Path, input: &Reader, dim: usize) -> Result<Self> {
         let rows = input.rows();
         let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("").to_ascii_lowercase();
@@ -83,7 +68,7 @@ impl Writer {
                 zip.write_all(&header).map_err(|e| fail(&e))?;
                 Format::Npz(Box::new(zip))
             }
-            _ => Format::Parquet { column: input.column().cloned(), others: None, writer: None },
+            _ => Format::Parquet(ParquetWriter::create(path, &mut file, input.column(), dim)?),
         };
         Ok(Self { path: path.to_path_buf(), file, format, rows, dim, written: 0, unsynced: 0 })
     }
@@ -106,29 +91,7 @@ impl Writer {
         match &mut self.format {
             Format::Npy => write_floats(self.file.file(), values).map_err(|e| Error::file("write", &self.path, &e)),
             Format::Npz(zip) => write_floats(zip, values).map_err(|e| Error::file("write", &self.path, &e)),
-            Format::Parquet { column, others, writer } => {
-                let carried = column.as_ref().zip(block.columns());
-                if writer.is_none() {
-                    *others = carried.map(|(_, batch)| batch.schema());
-                }
-                if let (Some(column), Some(first)) = (&*column, &*others)
-                    && let Some(difference) = column.difference(first, block.columns())
-                {
-                    return Err(Error::data("the input files differ in their columns")
-                        .at(format!("{}: row {}: {difference}", self.path.display(), block.first_row))
-                        .hint("compress these files one by one, or write .npy or .npz, which take the vectors alone"));
-                }
-                let batch = batch(carried, values, self.dim)
-                    .map_err(|e| Error::data(format!("the rows cannot be written as parquet ({e})")).at(self.path.display()))?;
-                let writer = match writer {
-                    Some(writer) => writer,
-                    None => {
-                        let file = self.file.file().try_clone().map_err(|e| Error::file("write", &self.path, &e))?;
-                        writer.insert(Box::new(start(file, &batch).map_err(|e| parquet_error(&self.path, e))?))
-                    }
-                };
-                writer.write(&batch).map_err(|e| parquet_error(&self.path, e))
-            }
+            Format::Parquet(writer) => writer.write(block.first_row, block.columns.as_ref(), values),
         }
     }
 
@@ -142,13 +105,11 @@ impl Writer {
     pub fn finish(self) -> Result<()> {
         assert_eq!(self.written, self.rows, "finish: rows written and rows announced differ");
         match self.format {
-            Format::Npy | Format::Parquet { writer: None, .. } => {}
+            Format::Npy => {}
             Format::Npz(zip) => {
                 zip.finish().map_err(|e| Error::file("write", &self.path, &e.into()))?;
             }
-            Format::Parquet { writer: Some(writer), .. } => {
-                writer.close().map_err(|e| parquet_error(&self.path, e))?;
-            }
+            Format::Parquet(writer) => writer.finish()?,
         }
         self.file.commit()
     }
@@ -165,38 +126,4 @@ fn write_floats(output: &mut impl Write, values: &[f32]) -> io::Result<()> {
         output.write_all(&bytes)?;
     }
     Ok(())
-}
-
-/// The rows to write: carried columns with theirs replaced, or the vectors alone.
-fn batch(carried: Option<(&ColumnPath, &RecordBatch)>, values: &[f32], dim: usize) -> Result<RecordBatch, ArrowError> {
-    if let Some((column, batch)) = carried {
-        return column.replace(batch, values, dim);
-    }
-    let lists = fixed_lists(values, dim)?;
-    let field = Field::new(DEFAULT_COLUMN, arrow_array::Array::data_type(&lists).clone(), false);
-    RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![lists])
-}
-
-fn start(file: File, first: &RecordBatch) -> Result<ArrowWriter<File>, ParquetError> {
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES));
-    for leaf in ArrowSchemaConverter::new().convert(&first.schema())?.columns() {
-        // Floats that differ from one another would fill a dictionary for nothing.
-        if leaf.physical_type() == Type::FLOAT {
-            properties = properties.set_column_dictionary_enabled(leaf.path().clone(), false);
-        }
-    }
-    ArrowWriter::try_new(file, first.schema(), Some(properties.build()))
-}
-
-/// The system's reason, where there is one inside.
-fn parquet_error(path: &Path, error: ParquetError) -> Error {
-    match error {
-        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
-            Ok(reason) => Error::file("write", path, &reason),
-            Err(other) => Error::io(format!("cannot write ({other})")).at(path.display()),
-        },
-        other => Error::io(format!("cannot write ({other})")).at(path.display()),
-    }
 }

@@ -77,13 +77,13 @@ fn missing_and_unwritable_files_are_named() {
 fn older_results_outlive_a_failing_run() {
     let folder = Folder::with_model();
     folder.write("nan.npy", &[f32::NAN; 10 * DIM], DIM);
-    for name in ["metrics.jsonl", "sweep.jsonl", "sweep.json", "z.npy", "z.npz", "z.parquet"] {
+    for name in ["metrics.jsonl", "sweep.jsonl", "sweep.json"].iter().chain(OUTPUTS) {
         std::fs::write(folder.path(name), "older results").unwrap();
     }
     folder.fails("train --input nan.npy --dim-out 4 --metrics-file metrics.jsonl", 3, &["NaN"]);
     folder.fails("sweep --input nan.npy --dim-outs 4 --output sweep.jsonl", 3, &["NaN"]);
     folder.fails("sweep --input nan.npy --dim-outs 4 --output sweep.json --output-format json", 3, &["NaN"]);
-    for output in ["z.npy", "z.npz", "z.parquet"] {
+    for output in OUTPUTS {
         folder.fails(&format!("compress --input nan.npy --output {output}"), 3, &["NaN"]);
     }
     // Nor does a failing run leave files that were not there.
@@ -102,6 +102,7 @@ fn a_demanded_gpu_that_is_missing_is_an_error() {
     }
 }
 
+#[cfg(feature = "hub")]
 #[test]
 fn without_input_and_hub_the_ways_out_are_named() {
     let folder = Folder::with_model();

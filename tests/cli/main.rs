@@ -5,6 +5,7 @@ mod curve;
 mod eval;
 mod faults;
 mod nested;
+mod parquet;
 mod sweep;
 mod target;
 mod train;
@@ -31,6 +32,9 @@ const ROWS: usize = 300;
 /// A small training run on `x.npy`; it writes [`MODEL`].
 const TRAIN: &str = "train --input x.npy --dim-out 4 --k 5 --batch-size 64 --epochs 20 --hidden 0";
 const MODEL: &str = "compressor_model.npz";
+
+/// A file of every format that this build writes.
+const OUTPUTS: &[&str] = if cfg!(feature = "parquet") { &["z.npy", "z.npz", "z.parquet"] } else { &["z.npy", "z.npz"] };
 
 /// A folder that commands run in.
 struct Folder(TempDir);

@@ -2,7 +2,9 @@
 //!
 //! The files under `tests/fixtures` are made by numpy and pyarrow; see `make.py` there.
 
+mod columns;
 mod hub;
+mod no_parquet;
 mod npy;
 mod npz;
 mod parquet;

@@ -1,3 +1,5 @@
+#![cfg(feature = "parquet")]
+
 use embedding_compressor::data::{Embeddings, Source};
 
 use super::*;

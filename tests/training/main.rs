@@ -17,12 +17,20 @@ mod gpu;
 #[path = "../common/rows.rs"]
 mod rows;
 
+/// Whether this build cannot read the bundled sample, which is a parquet file.
+const WITHOUT_SAMPLE: bool = !cfg!(feature = "parquet");
+
 /// A test that panics where it fails.
 fn test(name: &str, run: fn()) -> Trial {
     Trial::test(name, move || {
         run();
         Ok(())
     })
+}
+
+/// The same for one that reads the bundled sample.
+fn test_on_sample(name: &str, run: fn()) -> Trial {
+    test(name, run).with_ignored_flag(WITHOUT_SAMPLE)
 }
 
 fn main() -> ExitCode {

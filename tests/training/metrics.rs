@@ -18,7 +18,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::gpu::with_gpu;
 use crate::rows::cloud;
-use crate::test;
+use crate::{test, test_on_sample};
 
 const METRICS: [Metric; 3] = [Metric::Cosine, Metric::Dot, Metric::L2];
 
@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("metrics::what is saved is what was validated", what_is_saved_is_what_was_validated),
         test("metrics::rows can be moved and scaled", rows_can_be_moved_and_scaled),
         test("metrics::rows of zeros have neighbours", rows_of_zeros_have_neighbours),
-        test("metrics::training helps", training_helps),
+        test_on_sample("metrics::training helps", training_helps),
     ];
     on_every_backend(&mut trials, "neighbours are those of brute force", neighbours_are_those_of_brute_force);
     on_every_backend(&mut trials, "equally near rows come in their order", equally_near_rows_come_in_their_order);

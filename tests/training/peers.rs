@@ -12,13 +12,13 @@ use libtest_mimic::{Completion, Trial};
 use crate::gpu::with_gpu;
 use crate::rows::cloud;
 use crate::runs::{overwrite, sample};
-use crate::test;
+use crate::{test, test_on_sample};
 
 const NAMES: [&str; 5] = ["spectemp", "hakes", "conae", "rae", "matryoshka_adaptor"];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        test("peers::each beats a random projection", each_beats_a_random_projection),
+        test_on_sample("peers::each beats a random projection", each_beats_a_random_projection),
         test("peers::the seed decides", the_seed_decides),
         test("peers::test rows take no part", test_rows_take_no_part),
         Trial::ignorable_test("peers::a gpu trains as the cpu does", || {

@@ -15,13 +15,13 @@ use libtest_mimic::{Completion, Trial};
 
 use crate::gpu::with_gpu;
 use crate::rows::cloud;
-use crate::test;
+use crate::{WITHOUT_SAMPLE, test, test_on_sample};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        test("runs::training beats its spectral start", training_beats_its_spectral_start),
+        test_on_sample("runs::training beats its spectral start", training_beats_its_spectral_start),
         test("runs::the best epoch is what is kept", the_best_epoch_is_what_is_kept),
-        test("runs::nested dimensions rank by themselves", nested_dimensions_rank_by_themselves),
+        test_on_sample("runs::nested dimensions rank by themselves", nested_dimensions_rank_by_themselves),
         test("runs::test rows take no part", test_rows_take_no_part),
         test("runs::validation rows only choose", validation_rows_only_choose),
         test("runs::progress comes in order and can stop a run", progress_comes_in_order_and_can_stop_a_run),
@@ -32,7 +32,8 @@ pub(crate) fn trials() -> Vec<Trial> {
                 a_gpu_trains_as_the_cpu_does(gpu);
                 Ok(Completion::Completed)
             })
-        }),
+        })
+        .with_ignored_flag(WITHOUT_SAMPLE),
     ]
 }
 

@@ -10,7 +10,7 @@ use arrow_array::{
 use arrow_schema::{DataType, Field, FieldRef, Fields, Schema};
 use half::slice::HalfFloatSliceExt;
 
-use super::embeddings::not_finite;
+use crate::data::embeddings::not_finite;
 use crate::simd::first_not_finite;
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ const LISTED: usize = 30;
 
 /// The way to a column: the index of a top-level field, then of the fields of the structs below it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct ColumnPath {
+pub(in crate::data) struct ColumnPath {
     pub(super) indices: Vec<usize>,
     /// The names along the way, joined with dots.
     pub(super) name: String,
