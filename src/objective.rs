@@ -4,6 +4,7 @@ use crate::backend::{Data, Program};
 use crate::config::{MAX_K, StudentTau, TrainConfig};
 use crate::error::Result;
 use crate::float16;
+use crate::metric::Metric;
 use crate::model::Map;
 use crate::network::{Dropout, Encoded, Network};
 use crate::noise::PARTS;
@@ -51,9 +52,10 @@ impl Shape {
         self.candidates == self.rows
     }
 
-    /// Storage of the training rows, of so many numbers each. Where all are candidates, products take them as they are, in float32.
-    fn stored(&self, plan: &mut Plan, name: &'static str, cols: u32) -> Tensor {
-        if plan.limits().half_rows && !self.full() && cols.is_multiple_of(2) {
+    /// Storage of the training rows, of so many numbers each. Where all are candidates, products take them as they are, in float32; and
+    /// float16 holds all numbers of rows of unit length, but not those of others, which may be beyond its 65,504.
+    fn stored(&self, plan: &mut Plan, metric: Metric, name: &'static str, cols: u32) -> Tensor {
+        if plan.limits().half_rows && metric.normalizes() && !self.full() && cols.is_multiple_of(2) {
             plan.indices(name, [self.rows, cols / 2])
         } else {
             plan.input(name, [self.rows, cols])
@@ -142,9 +144,9 @@ impl Objective {
         assert!(prefixes.last().is_some_and(|last| last.dims == start.dim_out), "the last prefix is the whole output");
         let mut plan = Plan::new(limits);
         let lists = if shape.full() { 1 } else { shape.steps };
-        let rows = shape.stored(&mut plan, "training rows", shape.dim);
+        let rows = shape.stored(&mut plan, config.metric, "training rows", shape.dim);
         let dim_in = start.dim_in as u32;
-        let inputs = if dim_in == shape.dim { rows } else { shape.stored(&mut plan, "network inputs", dim_in) };
+        let inputs = if dim_in == shape.dim { rows } else { shape.stored(&mut plan, config.metric, "network inputs", dim_in) };
         let table = shape.keeps_teacher(limits).then(|| {
             let (table, routine) = (plan.state("all teacher scores", [shape.rows, shape.rows]), plan.routine());
             similarities(&mut plan, config.metric, rows, rows, table, matmul);

@@ -41,7 +41,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("schedule", &["ops"]),
     (
         "objective",
-        &["backend", "config", "error", "float16", "model", "network", "noise", "op", "ops", "plan", "similarity", "tensor"],
+        &[
+            "backend",
+            "config",
+            "error",
+            "float16",
+            "metric",
+            "model",
+            "network",
+            "noise",
+            "op",
+            "ops",
+            "plan",
+            "similarity",
+            "tensor",
+        ],
     ),
     (
         "train",

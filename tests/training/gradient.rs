@@ -9,7 +9,7 @@ use embedding_compressor::noise::PARTS;
 use embedding_compressor::objective::{Objective, Prefix, Shape, Temperatures, write_rows};
 use embedding_compressor::ops::columns;
 use embedding_compressor::plan::{Limits, Node};
-use embedding_compressor::tensor::Tensor;
+use embedding_compressor::tensor::{DType, Tensor};
 use libtest_mimic::Trial;
 
 use crate::rows::cloud;
@@ -107,6 +107,8 @@ fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], cand
     // As a GPU stores a sample's source.
     let limits = Limits { half_rows: config.noise > 0.0, ..Limits::NONE };
     let (plan, objective) = Objective::record(limits, &shape, config, &start, prefixes);
+    let halves = limits.half_rows && metric.normalizes() && (candidates as usize) < ROWS;
+    assert_eq!(objective.rows.dtype == DType::U32, halves, "float16 is for samples of rows of unit length");
     let parameters = parameters(&plan.routines().concat());
     let mut program = Oracle::new().compile_host(plan).expect("the plan is small");
 
