@@ -46,7 +46,8 @@ pub struct Corpus<'a> {
 
 impl<'a> Corpus<'a> {
     /// Prepares `embeddings` for models of up to `max_dim_out` dimensions that are judged by recall@k of a teacher's neighbours, and
-    /// trained in a basis of `rank` axes where the data is wider; 0 if none is trained, else [`rank`](crate::basis::rank). Given away, they are dropped once the corpus has its own copy of them, before memory is needed for more.
+    /// trained in a basis of `rank` axes where the data is wider; 0 if none is trained, else [`rank`](crate::basis::rank). Given
+    /// away, they are dropped once the corpus has its own copy of them, before memory is needed for more.
     ///
     /// # Errors
     /// [`Error::Data`](crate::Error::Data) when there are too few rows, or one is all zeros and the teacher is cosine;

@@ -164,8 +164,38 @@ mod elsewhere {
             match self.0 {}
         }
 
-        pub(super) fn round(self, _: Numbers<'_>, _: &mut [f32]) {
-            match self.0 {}
+        pub(super) fn round(self, numbers: Numbers<'_>, bits: &mut [f32]) {
+            numbers.round(bits);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Numbers, pair};
+
+    fn numbers(pair: f32) -> [f32; 2] {
+        [pair.to_bits() << 16, pair.to_bits() & 0xffff_0000].map(f32::from_bits)
+    }
+
+    /// Training that diverges must be seen to.
+    #[test]
+    fn rounding_is_to_the_nearest_even_and_keeps_what_is_not_finite() {
+        let half = 1.0 / 256.0;
+        assert_eq!(numbers(pair(1.0 + half, 1.0 + 3.0 * half)), [1.0, 1.0 + 4.0 * half], "ties go to the even one");
+        assert_eq!(numbers(pair(-1.0 - 1.1 * half, 0.9 * half + 1.0)), [-1.0 - 2.0 * half, 1.0]);
+        assert_eq!(numbers(pair(f32::INFINITY, f32::NEG_INFINITY)), [f32::INFINITY, f32::NEG_INFINITY]);
+        for bits in [0x7f80_0001, 0x7fff_ffff, 0xffff_ffff] {
+            assert!(numbers(pair(f32::from_bits(bits), f32::from_bits(bits))).iter().all(|x| x.is_nan()), "{bits:x}");
+        }
+    }
+
+    #[test]
+    fn an_odd_number_is_beside_zero() {
+        let mut bits = [f32::NAN; 2];
+        Numbers::Alternate(&[1.0, 2.0, 3.0]).round(&mut bits);
+        assert_eq!(bits.map(numbers), [[1.0, 2.0], [3.0, 0.0]]);
+        Numbers::Alone(&[1.0, 2.0]).round(&mut bits);
+        assert_eq!(bits.map(numbers), [[1.0, 0.0], [2.0, 0.0]]);
     }
 }
