@@ -72,6 +72,9 @@ machine() {
     "$PYTHON" -c 'import torch; print("torch", torch.__version__, "cuda", torch.version.cuda)' 2>/dev/null || echo "no torch"
 }
 
+# The device that is taken, and whether it has units for float16 matrices.
+has_units() { "$BIN_DIR/train" --list-devices 2>/dev/null | sed -n 1p | grep -q 'float16 units'; }
+
 parity() { # every op against the oracle; failures by name
     local status=0
     EMBEDDING_COMPRESSOR_REQUIRE_GPU=1 "$BIN_DIR/parity" "$@" >"$scratch/parity.log" 2>&1 || status=$?
@@ -123,6 +126,15 @@ export WGPU_ADAPTER_NAME=${WGPU_ADAPTER_NAME:-}
 # Words are separate arguments.
 # shellcheck disable=SC2086
 block "$BIN_DIR/ops" --bench --gpu $OPS
+if has_units; then
+    say
+    say 'With matrix units, parity and times (the roof is that of ordinary arithmetic):'
+    say
+    export EMBEDDING_COMPRESSOR_MATRIX_UNITS=1
+    block parity matmul_rounded
+    block "$BIN_DIR/ops" --bench --gpu matmul_rounded NT
+    unset EMBEDDING_COMPRESSOR_MATRIX_UNITS
+fi
 if [ "$torch" = yes ]; then
     say
     say 'The same work in PyTorch, float32 without TF32, by `benches/gpu_torch.py`:'
@@ -132,17 +144,26 @@ fi
 say
 say "Training to $DIM_OUT dimensions, end to end with reading and validation, seconds:"
 say
-say '| rows | hidden | epochs | ours | PyTorch | ours reached |'
-say '|---|---|---|---|---|---|'
-for hidden in $HIDDEN; do
-    if [ -n "$INPUT" ]; then
-        training "$INPUT" "$hidden"
-    elif [ -f benches/peers/inputs.py ] && has 'import numpy'; then
-        for count in $ROWS; do training "$(rows "$count")" "$hidden"; done
-    else
-        say '| left out: synthetic rows take numpy and benches/peers/inputs.py, or name a file with INPUT | | | | | |'
-    fi
-done
+training_table() {
+    say '| rows | hidden | epochs | ours | PyTorch | ours reached |'
+    say '|---|---|---|---|---|---|'
+    for hidden in $HIDDEN; do
+        if [ -n "$INPUT" ]; then
+            training "$INPUT" "$hidden"
+        elif [ -f benches/peers/inputs.py ] && has 'import numpy'; then
+            for count in $ROWS; do training "$(rows "$count")" "$hidden"; done
+        else
+            say '| left out: synthetic rows take numpy and benches/peers/inputs.py, or name a file with INPUT | | | | | |'
+        fi
+    done
+}
+training_table
+if has_units; then
+    say
+    say 'The same with matrix units:'
+    say
+    torch=no EMBEDDING_COMPRESSOR_MATRIX_UNITS=1 training_table
+fi
 { echo; cat "$report"; } >>"$RESULTS"
 echo "appended to $RESULTS; $failures failed" >&2
 [ "$failures" = 0 ]

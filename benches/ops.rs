@@ -13,6 +13,7 @@ mod backends;
 use embedding_compressor::Result;
 use embedding_compressor::case::Case;
 use embedding_compressor::ops::TABLE;
+use embedding_compressor::plan::Limits;
 use embedding_compressor::roofline::{Roofline, TOO_LONG, cost, runner};
 
 fn main() -> Result<()> {
@@ -22,11 +23,15 @@ fn main() -> Result<()> {
     for backend in backends::all(gpu_only) {
         println!("{}", backend.describe());
         if !timed {
-            each_case(&words, |_, case| if cost(case).flops < LARGE { runner(&*backend, case)?(1) } else { Ok(()) })?;
+            each_case(
+                &words,
+                backend.limits(),
+                |_, case| if cost(case).flops < LARGE { runner(&*backend, case)?(1) } else { Ok(()) },
+            )?;
             continue;
         }
         let mut roofline = Roofline::new(&*backend)?;
-        each_case(&words, |op, case| {
+        each_case(&words, backend.limits(), |op, case| {
             let least = roofline.least_seconds(case);
             if least < TOO_LONG {
                 println!("{}", roofline.measure(op, case)?);
@@ -43,10 +48,10 @@ fn main() -> Result<()> {
 /// Flops of cases that are not run just to see that they do.
 const LARGE: u64 = 10_000_000_000;
 
-/// Visits the cases whose name, with the op's, contains all the words.
-fn each_case(words: &[String], mut visit: impl FnMut(&'static str, &Case) -> Result<()>) -> Result<()> {
+/// Visits the cases that a backend with these limits has what it takes for and whose name, with the op's, contains all the words.
+fn each_case(words: &[String], limits: Limits, mut visit: impl FnMut(&'static str, &Case) -> Result<()>) -> Result<()> {
     for op in TABLE {
-        for case in op.bench_cases() {
+        for case in op.bench_cases().into_iter().filter(|case| case.runs_on(limits)) {
             let name = format!("{} {}", op.name(), case.name);
             if words.iter().all(|word| name.contains(word)) {
                 visit(op.name(), &case)?;

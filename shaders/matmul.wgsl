@@ -3,7 +3,7 @@
 // contraction index outermost, so that one inner loop serves every layout: a block of 4 x 4 elements is loaded as four vectors and
 // transposed in registers where needed.
 //
-// Constants in front: TILE (64 or 32), A_BY_K (A is stored [k, m]), B_BY_K (B is stored [k, n]).
+// Constants: TILE (64 or 32), A_BY_K (A is stored [k, m]), B_BY_K (B is stored [k, n]).
 
 const DEPTH: u32 = 32u;             // contraction indices staged at a time
 const SIDE: u32 = TILE / 4u;        // threads along a side of the tile, and vectors in a staged row

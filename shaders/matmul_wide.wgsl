@@ -3,7 +3,7 @@
 // Of 128 x 64 and 64 x 128, for products with a short side, each makes 8 x 4 or 4 x 8. The next steps of both operands are on their way
 // to registers while the present ones are multiplied.
 //
-// Constants in front: TALL (128 rows, else 64), WIDE (128 columns, else 64), A_BY_K (A is stored [k, m]), B_BY_K (B is stored [k, n]).
+// Constants: TALL (128 rows, else 64), WIDE (128 columns, else 64), A_BY_K (A is stored [k, m]), B_BY_K (B is stored [k, n]).
 // matmul_params.wgsl and matmul_task.wgsl have the parameters and the access to memory.
 
 const THREADS: u32 = 256u;

@@ -198,7 +198,7 @@ fn ops(backend: &dyn Backend, progress: &mut dyn FnMut(&str)) -> Result<(Roofs, 
     let mut roofline = Roofline::new(backend)?;
     let mut rows = Vec::new();
     for op in TABLE {
-        for case in op.bench_cases() {
+        for case in op.bench_cases().into_iter().filter(|case| case.runs_on(backend.limits())) {
             if roofline.least_seconds(&case) > TOO_LONG {
                 continue;
             }

@@ -78,6 +78,11 @@ impl Case {
         Self::with_limits(name, Limits::NONE, build)
     }
 
+    /// Whether a backend with these limits has what the case is for: a shader for matrix units runs on no others.
+    pub fn runs_on(&self, limits: Limits) -> bool {
+        self.plan.limits().matrix_units.is_none_or(|units| limits.matrix_units == Some(units))
+    }
+
     /// A case whose plan splits tensors above `limits` into row windows.
     pub fn with_limits(name: impl Into<String>, limits: Limits, build: impl FnOnce(&mut Self)) -> Self {
         let mut plan = Plan::new(limits);

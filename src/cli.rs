@@ -98,7 +98,8 @@ impl DeviceArgs {
 /// [`Error::Io`] when stdout cannot be written.
 pub fn list_devices() -> Result<()> {
     for adapter in adapters() {
-        print_line(&adapter.to_string())?;
+        let units = adapter.matrix_units.map(|units| format!(", {units}")).unwrap_or_default();
+        print_line(&format!("{adapter}{units}"))?;
     }
     print_line(&Cpu::new().describe())
 }

@@ -15,7 +15,7 @@ use crate::ops::column_sum::column_sum;
 use crate::ops::gather::gather;
 use crate::ops::hard_negative::{self, hard_negative};
 use crate::ops::listwise_kl::{self, listwise_kl};
-use crate::ops::matmul::{Product, matmul, matmul_rounded, rounding_error};
+use crate::ops::matmul::{Product, matmul, matmul_halves, matmul_rounded, rounding_error};
 use crate::ops::{ListLoss, columns, top_k};
 use crate::plan::{Limits, Plan, Routine};
 use crate::similarity::{similarities, similarities_backward};
@@ -222,7 +222,12 @@ impl Objective {
             } else {
                 [self.anchors_of(plan, self.rows), self.candidates_of(plan, shape, self.rows)]
             };
-            let product: Product = if shape.rounds_teacher { matmul_rounded } else { matmul };
+            let product: Product = match (shape.rounds_teacher, config.metric.normalizes()) {
+                (false, _) => matmul,
+                (true, false) => matmul_rounded,
+                // float16 holds all numbers of rows of unit length, see `Shape::stored`.
+                (true, true) => matmul_halves,
+            };
             similarities(plan, config.metric, anchors, candidates, teacher, product);
             teacher
         };

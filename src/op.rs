@@ -61,7 +61,7 @@ pub(crate) use shader;
 pub struct Pass {
     /// The source.
     pub shader: Shader,
-    /// `const NAME: u32 = value;` lines in front of the source.
+    /// `const NAME: u32 = value;` lines behind the source, whose first lines may enable extensions.
     pub constants: Vec<(&'static str, u32)>,
     /// Workgroups in x, y, z; see [`flat_grid`] for counts above 65,535.
     pub grid: [u32; 3],
@@ -71,11 +71,11 @@ impl Pass {
     /// The complete WGSL of this variant.
     pub fn source(&self) -> String {
         let mut source = String::new();
-        for (name, value) in &self.constants {
-            source.push_str(&format!("const {name}: u32 = {value}u;\n"));
-        }
         for part in self.shader.parts {
             source.push_str(part);
+        }
+        for (name, value) in &self.constants {
+            source.push_str(&format!("const {name}: u32 = {value}u;\n"));
         }
         source
     }

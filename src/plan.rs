@@ -1,8 +1,10 @@
 //! A plan: what to compute, as plain data. Recorded once by the mathematics, run by any [`Backend`](crate::backend::Backend).
 
+use std::fmt;
 use std::ops::Range;
 
 use bytemuck::bytes_of;
+use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::op::{Erased, ErasedOp, Op};
@@ -17,11 +19,28 @@ pub struct Limits {
     pub fused_search: [usize; 2],
     /// Whether rows that stay on the device are better stored in float16: half the memory and half of what is sent there.
     pub half_rows: bool,
+    /// Matrix units that products whose factors may be float16 are made on, if they are to be used.
+    pub matrix_units: Option<MatrixUnits>,
+}
+
+/// Units that multiply small matrices of float16 numbers and sum in float32 (tensor cores): a subgroup at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MatrixUnits {
+    /// Rows and columns of the matrices: 8 or 16.
+    pub side: u32,
+    /// Invocations of every subgroup.
+    pub subgroup: u32,
+}
+
+impl fmt::Display for MatrixUnits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{0}x{0} float16 units of {1} invocations", self.side, self.subgroup)
+    }
 }
 
 impl Limits {
     /// No limit: host memory. There, scores are best selected from while they are in a cache, whatever their number.
-    pub const NONE: Self = Self { binding_bytes: u64::MAX, fused_search: [usize::MAX; 2], half_rows: false };
+    pub const NONE: Self = Self { binding_bytes: u64::MAX, fused_search: [usize::MAX; 2], half_rows: false, matrix_units: None };
 
     /// Whether scores of rows of so many dimensions are best selected from where they are computed.
     pub fn fuses_search(&self, dim: usize, k: usize) -> bool {

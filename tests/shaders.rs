@@ -58,9 +58,11 @@ fn variant(pass: &Pass) -> String {
 
 fn check(node: &Node, source: &str) -> Result<(), Failed> {
     let module = naga::front::wgsl::parse_str(source).map_err(|error| error.emit_to_string(source))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES);
+    let units = source.contains("enable wgpu_cooperative_matrix;");
+    let mut validator =
+        Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | if units { UNITS } else { Capabilities::empty() });
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(source))?;
-    translate(&module, &info)?;
+    translate(&module, &info, units)?;
     let mut layouter = Layouter::default();
     layouter.update(module.to_ctx())?;
     check_params(&module, &layouter, node.params.len())?;
@@ -68,9 +70,18 @@ fn check(node: &Node, source: &str) -> Result<(), Failed> {
     check_workgroup(&module, &layouter)
 }
 
-fn translate(module: &Module, info: &ModuleInfo) -> Result<(), Failed> {
+/// What the shader for matrix units takes beyond the rest.
+const UNITS: Capabilities = Capabilities::COOPERATIVE_MATRIX.union(Capabilities::SHADER_FLOAT16).union(Capabilities::SUBGROUP);
+
+fn translate(module: &Module, info: &ModuleInfo, units: bool) -> Result<(), Failed> {
     spv::write_vec(module, info, &spv::Options::default(), None)?;
-    msl::write_string(module, info, &msl::Options::default(), &msl::PipelineOptions::default())?;
+    // Metal has matrix units from 2.3 on, DirectX none.
+    let default = msl::Options::default();
+    let options = msl::Options { lang_version: if units { (2, 3) } else { default.lang_version }, ..default };
+    msl::write_string(module, info, &options, &msl::PipelineOptions::default())?;
+    if units {
+        return Ok(());
+    }
     let options = hlsl::Options {
         // naga panics without a place for the immediates.
         immediates_target: Some(hlsl::BindTarget::default()),

@@ -11,5 +11,6 @@ struct Params {
     a_by_k: u32, b_by_k: u32,
     tile_m: u32, tile_n: u32,
     parts: u32, part_k: u32,
+    side: u32, subgroup: u32,
 }
 var<immediate> p: Params;

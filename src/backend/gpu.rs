@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::backend::{Backend, Feed, Program};
 use crate::error::Result;
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, MatrixUnits, Plan};
 
 pub use adapter::{AdapterChoice, AdapterInfo, AdapterKind, adapters};
 use device::Device;
@@ -37,24 +37,31 @@ const FUSED_SEARCH: [usize; 2] = [128, 256];
 /// A GPU. Compiled shaders are kept for all plans.
 pub struct Gpu {
     info: AdapterInfo,
+    /// What plans may use of those that the adapter has.
+    matrix_units: Option<MatrixUnits>,
     device: Arc<Device>,
 }
 
 impl Gpu {
     /// Opens the first adapter, in the order of [`adapters`], that is acceptable and can run the shaders.
     ///
+    /// With `EMBEDDING_COMPRESSOR_MATRIX_UNITS` in the environment, one with matrix units, which then make the teacher's scores; wgpu
+    /// has them as an experiment.
+    ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) with the adapters that were looked at and why none was taken.
     pub fn new(choice: AdapterChoice) -> Result<Self> {
-        let (device, queue, info) = adapter::open(choice)?;
+        let with_units = std::env::var_os("EMBEDDING_COMPRESSOR_MATRIX_UNITS").is_some();
+        let (device, queue, info) = adapter::open(choice, with_units)?;
         let checks = Checks { shaders: std::env::var_os("EMBEDDING_COMPRESSOR_CHECKED_SHADERS").is_some(), guards: false };
-        Ok(Self { info, device: Arc::new(Device::new(device, queue, checks)) })
+        let matrix_units = info.matrix_units.filter(|_| with_units);
+        Ok(Self { info, matrix_units, device: Arc::new(Device::new(device, queue, checks)) })
     }
 
     /// The same GPU with other checks; it compiles its own shaders.
     #[must_use]
     pub fn with_checks(&self, checks: Checks) -> Self {
-        Self { info: self.info.clone(), device: Arc::new(self.device.with_checks(checks)) }
+        Self { device: Arc::new(self.device.with_checks(checks)), info: self.info.clone(), ..*self }
     }
 
     /// The adapter that was opened.
@@ -69,7 +76,12 @@ impl Backend for Gpu {
     }
 
     fn limits(&self) -> Limits {
-        Limits { binding_bytes: self.info.binding_bytes, fused_search: FUSED_SEARCH, half_rows: true }
+        Limits {
+            binding_bytes: self.info.binding_bytes,
+            fused_search: FUSED_SEARCH,
+            half_rows: true,
+            matrix_units: self.matrix_units,
+        }
     }
 
     /// Two, so that one reads and uploads while the other computes.

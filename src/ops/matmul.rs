@@ -8,12 +8,12 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::case::Case;
 use crate::gemm::{Gemm, Matrix, gemm};
-use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, flat_grid, shader};
+use crate::op::{Cost, Io, Op, Pass, Shader, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
 use variant::Variant;
 
-pub use rounded::{MatmulRounded, matmul_rounded, rounding_error};
+pub use rounded::{MatmulRounded, matmul_halves, matmul_rounded, rounding_error};
 
 /// Which operand is stored transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,8 @@ fn record_by<M: Op<Params = Params>>(
         tile_n: 0,
         parts: 1,
         part_k: k,
+        side: 0,
+        subgroup: 0,
     };
     // Rows of A are rows of C (NN, NT) or contraction indices (TN); rows of B are contraction indices (NN) or columns of C (NT).
     if layout == Layout::TN {
@@ -114,8 +116,9 @@ fn record_by<M: Op<Params = Params>>(
 
 /// Pushes the product of windows, with room for the products of parts where the contraction is split.
 fn push<M: Op<Params = Params>>(plan: &mut Plan, params: Params, [a, b, c]: [Tensor; 3], choose: impl Fn([u32; 4]) -> Variant) {
-    let Variant { tile: [tile_m, tile_n], parts, part_k } = choose([params.batch, params.m, params.n, params.k]);
-    let params = Params { tile_m, tile_n, parts, part_k, ..params };
+    let Variant { tile: [tile_m, tile_n], parts, part_k, units } = choose([params.batch, params.m, params.n, params.k]);
+    let (side, subgroup) = units.map_or((0, 0), |units| (units.side, units.subgroup));
+    let params = Params { tile_m, tile_n, parts, part_k, side, subgroup, ..params };
     if parts == 1 {
         plan.push::<M>(params, &[a, b], &[c]);
     } else {
@@ -210,6 +213,9 @@ pub struct Params {
     /// Parts of the contraction, and the indices of each.
     parts: u32,
     part_k: u32,
+    /// Of [`MatrixUnits`](crate::plan::MatrixUnits); 0 where ordinary arithmetic multiplies.
+    side: u32,
+    subgroup: u32,
 }
 
 impl Params {
@@ -217,6 +223,9 @@ impl Params {
     fn multiplying(&self) -> Pass {
         let by_k = [("A_BY_K", self.a_by_k), ("B_BY_K", self.b_by_k)];
         let grid = [self.n.div_ceil(self.tile_n), self.m.div_ceil(self.tile_m), self.batch * self.parts];
+        if self.side > 0 {
+            return Pass { shader: self.on_units(), constants: vec![("SUBGROUP", self.subgroup)], grid };
+        }
         let (shader, tile) = if self.tile_m.max(self.tile_n) <= 64 {
             let shader = if self.aligned() {
                 shader!("matmul", "matmul_params", "matmul_task", "operands_vec4", "product_vec4")
@@ -233,6 +242,16 @@ impl Params {
             (shader, vec![("TALL", u32::from(self.tile_m == 128)), ("WIDE", u32::from(self.tile_n == 128))])
         };
         Pass { shader, constants: tile.into_iter().chain(by_k).collect(), grid }
+    }
+
+    /// The shader for matrix units, of A Bᵀ alone.
+    fn on_units(&self) -> Shader {
+        match (self.side, self.aligned()) {
+            (8, true) => shader!("matmul_units", "units_8", "matmul_params", "matmul_task", "operands_vec4", "product_vec4"),
+            (8, false) => shader!("matmul_units", "units_8", "matmul_params", "matmul_task", "operands_scalar", "product_scalar"),
+            (_, true) => shader!("matmul_units", "units_16", "matmul_params", "matmul_task", "operands_vec4", "product_vec4"),
+            (_, false) => shader!("matmul_units", "units_16", "matmul_params", "matmul_task", "operands_scalar", "product_scalar"),
+        }
     }
 
     /// The shader that adds the products of parts.

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::plan::MatrixUnits;
 
 /// Which adapters are acceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct AdapterInfo {
     pub kind: AdapterKind,
     /// Largest binding in bytes: larger tensors are split by rows.
     pub binding_bytes: u64,
+    /// Units that multiply float16 matrices, if shaders reach them.
+    pub matrix_units: Option<MatrixUnits>,
     /// What it lacks to run the shaders, if anything.
     pub lacks: Option<String>,
 }
@@ -83,6 +86,7 @@ impl AdapterInfo {
             backend: format!("{:?}", info.backend),
             kind,
             binding_bytes: limits.max_storage_buffer_binding_size.min(limits.max_buffer_size).min(ADDRESSED_BYTES),
+            matrix_units: matrix_units(adapter),
             lacks: lacks.then(|| "it has no immediates (push constants)".to_owned()),
         }
     }
@@ -93,6 +97,25 @@ const ADDRESSED_BYTES: u64 = (1 << 32) - 4;
 
 /// Parameters travel with each dispatch.
 const FEATURES: wgpu::Features = wgpu::Features::IMMEDIATES;
+
+/// What shaders take that use matrix units.
+const UNIT_FEATURES: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16).union(wgpu::Features::SUBGROUP);
+
+/// The largest square matrices of float16 that an adapter multiplies into float32. Shaders count on the size of subgroups.
+fn matrix_units(adapter: &wgpu::Adapter) -> Option<MatrixUnits> {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    let info = adapter.get_info();
+    if !adapter.features().contains(UNIT_FEATURES) || info.subgroup_min_size != info.subgroup_max_size {
+        return None;
+    }
+    let properties = adapter.cooperative_matrix_properties();
+    let has = |side: &u32| {
+        let sides = [*side; 3];
+        properties.iter().any(|p| [p.m_size, p.n_size, p.k_size] == sides && p.ab_type == F16 && p.cr_type == F32)
+    };
+    [16, 8].into_iter().find(has).map(|side| MatrixUnits { side, subgroup: info.subgroup_min_size })
+}
 
 /// All adapters, in the order in which they are tried: graphics cards first, software last.
 ///
@@ -120,11 +143,11 @@ fn candidates() -> Vec<(wgpu::Adapter, AdapterInfo)> {
     found
 }
 
-/// Opens the first acceptable adapter.
-pub(super) fn open(choice: AdapterChoice) -> Result<(wgpu::Device, wgpu::Queue, AdapterInfo)> {
+/// Opens the first acceptable adapter, with its matrix units or without.
+pub(super) fn open(choice: AdapterChoice, with_units: bool) -> Result<(wgpu::Device, wgpu::Queue, AdapterInfo)> {
     let mut refused = Vec::new();
     for (adapter, info) in candidates() {
-        match open_one(choice, &adapter, &info) {
+        match open_one(choice, with_units, &adapter, &info) {
             Ok((device, queue)) => return Ok((device, queue, info)),
             Err(reason) => refused.push(format!("{info}: {reason}")),
         }
@@ -139,15 +162,31 @@ pub(super) fn open(choice: AdapterChoice) -> Result<(wgpu::Device, wgpu::Queue, 
         .hint("install the driver of the GPU, or run with --device cpu; WGPU_BACKEND and WGPU_ADAPTER_NAME narrow the search"))
 }
 
-fn open_one(choice: AdapterChoice, adapter: &wgpu::Adapter, info: &AdapterInfo) -> Result<(wgpu::Device, wgpu::Queue), String> {
+#[expect(unsafe_code, reason = "experiments of wgpu are unsafe to turn on; see below")]
+fn open_one(
+    choice: AdapterChoice,
+    with_units: bool,
+    adapter: &wgpu::Adapter,
+    info: &AdapterInfo,
+) -> Result<(wgpu::Device, wgpu::Queue), String> {
     if choice == AdapterChoice::Hardware && info.kind == AdapterKind::Software {
         return Err("taken only when asked for by --device gpu".to_owned());
     }
     if let Some(lacks) = &info.lacks {
         return Err(lacks.clone());
     }
+    if with_units && info.matrix_units.is_none() {
+        return Err("it has no matrix units for float16, which EMBEDDING_COMPRESSOR_MATRIX_UNITS asks for".to_owned());
+    }
     let descriptor = wgpu::DeviceDescriptor {
-        required_features: FEATURES,
+        required_features: if with_units { FEATURES | UNIT_FEATURES } else { FEATURES },
+        experimental_features: if with_units {
+            // SAFETY: faults of the experiment itself are the risk of whoever asks for it. The one shader that uses it loads and
+            // stores whole matrices within its own workgroup memory, with all invocations of each subgroup.
+            unsafe { wgpu::ExperimentalFeatures::enabled() }
+        } else {
+            wgpu::ExperimentalFeatures::disabled()
+        },
         // What the adapter has; the default limits are those of a phone.
         required_limits: adapter.limits(),
         ..Default::default()

@@ -49,12 +49,13 @@ pub(super) fn bench() -> Vec<Case> {
         // What libraries are compared by.
         (NT, [4096, 4096, 4096]),
     ];
-    shapes.into_iter().map(|(layout, shape)| bench_case(matmul, layout, shape)).collect()
+    shapes.into_iter().map(|(layout, shape)| bench_case(matmul, Limits::NONE, layout, shape)).collect()
 }
 
 /// A product of noise, which only what times it makes.
-pub(super) fn bench_case(product: Product, layout: Layout, [m, n, k]: [u32; 3]) -> Case {
-    Case::new(format!("{layout:?} {m}x{n}x{k}"), |case| {
+pub(super) fn bench_case(product: Product, limits: Limits, layout: Layout, [m, n, k]: [u32; 3]) -> Case {
+    let on = limits.matrix_units.map(|units| format!(" on {units}")).unwrap_or_default();
+    Case::with_limits(format!("{layout:?} {m}x{n}x{k}{on}"), limits, |case| {
         let a = case.plan.input("a", if layout == Layout::TN { [k, m] } else { [m, k] });
         let b = case.plan.input("b", if layout == Layout::NT { [n, k] } else { [k, n] });
         let c = case.output("c", [m, n]);

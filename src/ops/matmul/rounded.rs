@@ -1,11 +1,11 @@
 //! Matrix product that may round its factors: for scores and activations in training, whose own noise is larger.
 
 use super::cases::bench_case;
-use super::{Layout, Matmul, Params, multiply, record};
+use super::{Layout, Matmul, Params, Product, Variant, multiply, record, record_by};
 use crate::case::{Case, Fill};
 use crate::gemm::gemm_bfloat16;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
-use crate::plan::{Limits, Plan};
+use crate::plan::{Limits, MatrixUnits, Plan};
 use crate::tensor::Tensor;
 
 /// [`matmul`](super::matmul) of factors that are rounded to bfloat16, of 8 significant bits, where the device multiplies such
@@ -15,6 +15,17 @@ use crate::tensor::Tensor;
 /// If the shapes do not fit together.
 pub fn matmul_rounded(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
     record::<MatmulRounded>(plan, layout, [a, b, c], write);
+}
+
+/// [`matmul_rounded`] of factors that float16 can hold, whose magnitudes end at 65,504: on the matrix units of a device where the limits
+/// name them and the layout is NT, with 11 significant bits.
+///
+/// # Panics
+/// If the shapes do not fit together.
+pub fn matmul_halves(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
+    let units = plan.limits().matrix_units.filter(|_| layout == Layout::NT);
+    let choose = |shape: [u32; 4]| units.map_or_else(|| Variant::choose(shape), |units| Variant::units(units, shape[3]));
+    record_by::<MatmulRounded>(plan, layout, [a, b, c], write, choose);
 }
 
 /// Standard deviation of what rounding adds to the inner product of two of the `rows [n, dim]`, estimated from a thousand of them.
@@ -30,7 +41,7 @@ pub fn rounding_error(rows: &[f32], dim: usize) -> f32 {
     (variance * squares.iter().map(|square| square * square).sum::<f32>()).sqrt()
 }
 
-/// The op; [`matmul_rounded`] records it.
+/// The op; [`matmul_rounded`] and [`matmul_halves`] record it.
 pub struct MatmulRounded;
 
 impl Op for MatmulRounded {
@@ -61,28 +72,44 @@ impl Op for MatmulRounded {
         for layout in [NN, NT, TN] {
             for [batch, m, n, k] in [[1, 1, 1, 1], [1, 33, 65, 31], [1, 130, 70, 100], [2, 17, 300, 9], [1, 64, 48, 800]] {
                 let name = format!("{layout:?} {batch} {m}x{n}x{k}");
-                cases.push(case(name, Limits::NONE, layout, [batch, m, n, k], Fill::Normal, Write::Set));
+                cases.push(case(matmul_rounded, name, Limits::NONE, layout, [batch, m, n, k], Fill::Normal, Write::Set));
             }
-            cases.push(case(format!("{layout:?} add 40x24x47"), Limits::NONE, layout, [1, 40, 24, 47], Fill::Normal, Write::Add));
-            cases.push(case(format!("{layout:?} heavy-tailed"), Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
+            cases.push(case(matmul_rounded, format!("{layout:?} add 40x24x47"), Limits::NONE, layout, [1, 40, 24, 47], Fill::Normal, Write::Add));
+            cases.push(case(matmul_rounded, format!("{layout:?} heavy-tailed"), Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
         }
         let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
-        cases.push(case("NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
+        cases.push(case(matmul_rounded, "NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
+        for units in UNITS {
+            let limits = Limits { matrix_units: Some(units), ..Limits::NONE };
+            for shape @ [batch, m, n, k] in [[1, 1, 1, 1], [1, 64, 128, 96], [1, 33, 65, 31], [2, 70, 36, 100], [1, 130, 20, 260]] {
+                let name = format!("NT {batch} {m}x{n}x{k} on {units}");
+                cases.push(case(matmul_halves, name, limits, NT, shape, Fill::Normal, Write::Set));
+            }
+            let name = format!("NT add 40x24x47 on {units}");
+            cases.push(case(matmul_halves, name, limits, NT, [1, 40, 24, 47], Fill::Normal, Write::Add));
+        }
         cases
     }
 
     fn bench_cases() -> Vec<Case> {
         let shapes = [(Layout::NT, [512, 4096, 384]), (Layout::NT, [4096, 1024, 384]), (Layout::TN, [1024, 384, 4096])];
-        shapes.into_iter().map(|(layout, shape)| bench_case(matmul_rounded, layout, shape)).collect()
+        let ordinary = shapes.map(|(layout, shape)| bench_case(matmul_rounded, Limits::NONE, layout, shape));
+        let limits = Limits { matrix_units: Some(UNITS[0]), ..Limits::NONE };
+        let on_units = [[512, 4096, 384], [512, 4096, 4096]].map(|shape| bench_case(matmul_halves, limits, Layout::NT, shape));
+        ordinary.into_iter().chain(on_units).collect()
     }
 }
 
-fn case(name: String, limits: Limits, layout: Layout, [batch, m, n, k]: [u32; 4], fill: Fill, write: Write) -> Case {
+/// Matrix units as NVIDIA's and Apple's GPUs and llvmpipe have them.
+const UNITS: [MatrixUnits; 3] =
+    [MatrixUnits { side: 16, subgroup: 32 }, MatrixUnits { side: 8, subgroup: 32 }, MatrixUnits { side: 8, subgroup: 8 }];
+
+fn case(product: Product, name: String, limits: Limits, layout: Layout, [batch, m, n, k]: [u32; 4], fill: Fill, write: Write) -> Case {
     Case::with_limits(name, limits, |case| {
         let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
         let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
         let c = case.in_out("c", [batch, m, n], Fill::Normal);
-        matmul_rounded(&mut case.plan, layout, a, b, c, write);
+        product(&mut case.plan, layout, a, b, c, write);
     })
 }
 

@@ -1,5 +1,7 @@
 //! Which shader multiplies, by shape.
 
+use crate::plan::MatrixUnits;
+
 /// How a product is divided among workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
@@ -9,6 +11,8 @@ pub(super) struct Variant {
     pub(super) parts: u32,
     /// Contraction indices of each part but the last.
     pub(super) part_k: u32,
+    /// What multiplies, where it is not the ordinary arithmetic.
+    pub(super) units: Option<MatrixUnits>,
 }
 
 /// Tiles by decreasing work for what they load. All but the last take 256 threads.
@@ -36,13 +40,18 @@ const DEPTH: u32 = 32;
 impl Variant {
     /// The whole contraction in one part.
     pub(super) fn whole(tile: [u32; 2], k: u32) -> Self {
-        Self { tile, parts: 1, part_k: k }
+        Self { tile, parts: 1, part_k: k, units: None }
     }
 
     /// The contraction in at most so many parts.
     pub(super) fn split(tile: [u32; 2], k: u32, parts: u32) -> Self {
         let part_k = k.div_ceil(parts).next_multiple_of(DEPTH);
-        Self { tile, parts: k.div_ceil(part_k), part_k }
+        Self { tile, parts: k.div_ceil(part_k), part_k, units: None }
+    }
+
+    /// Matrix units: four subgroups, each with two by two of their matrices.
+    pub(super) fn units(units: MatrixUnits, k: u32) -> Self {
+        Self { units: Some(units), ..Self::whole([4 * units.side; 2], k) }
     }
 
     /// The variant for a batch of `[m, k] x [k, n]`.
