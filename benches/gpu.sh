@@ -144,7 +144,7 @@ fi
 say
 say "Training to $DIM_OUT dimensions, end to end with reading and validation, seconds:"
 say
-training_table() {
+training_table() { # of all files and layers
     say '| rows | hidden | epochs | ours | PyTorch | ours reached |'
     say '|---|---|---|---|---|---|'
     for hidden in $HIDDEN; do

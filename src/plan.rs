@@ -23,7 +23,8 @@ pub struct Limits {
     pub matrix_units: Option<MatrixUnits>,
 }
 
-/// Units that multiply small matrices of float16 numbers and sum in float32 (tensor cores): a subgroup at a time.
+/// Units that multiply small matrices of float16 numbers and sum in float32, a subgroup at a time: tensor cores, which shaders reach as
+/// cooperative matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MatrixUnits {
     /// Rows and columns of the matrices: 8 or 16.

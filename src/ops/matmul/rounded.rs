@@ -74,8 +74,10 @@ impl Op for MatmulRounded {
                 let name = format!("{layout:?} {batch} {m}x{n}x{k}");
                 cases.push(case(matmul_rounded, name, Limits::NONE, layout, [batch, m, n, k], Fill::Normal, Write::Set));
             }
-            cases.push(case(matmul_rounded, format!("{layout:?} add 40x24x47"), Limits::NONE, layout, [1, 40, 24, 47], Fill::Normal, Write::Add));
-            cases.push(case(matmul_rounded, format!("{layout:?} heavy-tailed"), Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
+            let name = format!("{layout:?} add 40x24x47");
+            cases.push(case(matmul_rounded, name, Limits::NONE, layout, [1, 40, 24, 47], Fill::Normal, Write::Add));
+            let name = format!("{layout:?} heavy-tailed");
+            cases.push(case(matmul_rounded, name, Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
         }
         let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
         cases.push(case(matmul_rounded, "NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
