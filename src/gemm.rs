@@ -5,20 +5,28 @@
 //! with the roles of A and B exchanged; A needs no packing where its rows are contiguous, for every element is a broadcast).
 
 mod bfloat16;
+mod integers;
 #[expect(
     unsafe_code,
     reason = "register tiles read and write through pointers: checks of every element would cost more than the work"
 )]
 mod kernel;
 mod pack;
+#[expect(unsafe_code, reason = "hands parts of C on to the kernel")]
+mod packed;
+mod scan;
 
 use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+pub(crate) use integers::{Integers, Quantized, Row};
+pub(crate) use scan::scan;
+
 use bfloat16::{Bfloat16, Pairs};
-use kernel::{Arithmetic, Float32, Panel, Rows, Target};
+use kernel::{Arithmetic, Float32, Target};
+use packed::Packed;
 
 /// Contraction indices of a pass: with [`BLOCK_COLS`] 384 KiB of packed B. A longer sum visits C once for each pass.
 const BLOCK_DEPTH: usize = 384;
@@ -58,7 +66,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// The matrix without its first rows and columns.
-    fn part(self, row: usize, col: usize) -> Self {
+    pub(crate) fn part(self, row: usize, col: usize) -> Self {
         Self { data: &self.data[row * self.row_step + col * self.col_step..], ..self }
     }
 
@@ -98,7 +106,7 @@ pub(crate) fn gemm_bfloat16([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>,
 }
 
 /// [`gemm`] on this thread alone.
-pub(crate) fn gemm_here(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
+fn gemm_here(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
     let product = Product::new(shape, a, b, c, c_step, add, None);
     product.blocks(shape[0]).into_iter().for_each(|block| product.make(block));
 }
@@ -212,43 +220,27 @@ impl WithSimd for Task<'_> {
     }
 }
 
-impl Task<'_> {
+impl Job for Task<'_> {
     #[inline(always)]
     fn run<S: Simd, E: Arithmetic<S>>(self, simd: S) {
         let Self { shape: [m, n, k], a, b, col, target, add } = self;
-        let depth = k.div_ceil(k.div_ceil(BLOCK_DEPTH));
-        let panels = kernel::panels::<S>(n);
-        // Worth a copy where enough columns share it.
-        let collides = a.col_step.is_multiple_of(COLLIDING_STEP) && n > 64;
-        let mut gathered = Vec::new();
-        let mut packed = vec![0.0; panels.iter().map(|panel| panel.width).sum::<usize>() * depth];
         // Few rows do not repay packing.
-        let in_place = b.col_step == 1 && m <= LOW_ROWS;
-        let packs = |panel: &Panel| !in_place || panel.cols < panel.width;
-        for k0 in (0..k).step_by(depth) {
-            let depth = depth.min(k - k0);
-            for panel in panels.iter().filter(|panel| packs(panel)) {
-                pack::pack(&mut packed[panel.first * depth..][..panel.width * depth], b, k0, col + panel.first, panel);
-            }
+        let mut packed = Packed::new::<S>(b, col..col + n, k, m > LOW_ROWS);
+        for indices in packed.passes() {
+            packed.pack(indices.clone());
             for row in (0..m).step_by(BLOCK_ROWS) {
-                let count = BLOCK_ROWS.min(m - row);
-                let a = a.part(row, k0);
-                let a = if collides { pack::gather(&mut gathered, a, count, depth) } else { a };
-                let rows = Rows { a, count, depth };
-                for panel in &panels {
-                    let values = if packs(panel) {
-                        Matrix::by_rows(&packed[panel.first * depth..][..panel.width * depth], panel.width)
-                    } else {
-                        b.part(k0, col + panel.first)
-                    };
-                    let target = target.at(row, panel.first);
-                    #[expect(unsafe_code, reason = "tasks share C")]
-                    // SAFETY: `Product` checked C, and its blocks have no element in common.
-                    unsafe {
-                        kernel::multiply::<S, E>(simd, &rows, panel, values, target, add || k0 > 0);
-                    }
+                let rows = row..(row + BLOCK_ROWS).min(m);
+                #[expect(unsafe_code, reason = "tasks share C")]
+                // SAFETY: `Product` checked C, and its blocks have no element in common.
+                unsafe {
+                    packed.multiply::<S, E>(simd, a, rows, target.at(row, 0), add || indices.start > 0);
                 }
             }
         }
     }
+}
+
+/// Work on products, in whatever vectors and numbers.
+trait Job {
+    fn run<S: Simd, E: Arithmetic<S>>(self, simd: S);
 }

@@ -54,20 +54,33 @@ pub(crate) struct Best {
     bar: u64,
     /// Score of the bar: lower ones are below it. NaN while every score is above it.
     bar_score: f32,
+    /// How far below the k-th best score the bar is.
+    slack: f32,
+    /// Whether too many were within the slack, so that some were dropped.
+    overflown: bool,
     /// Whether the entries are the results that were carried in, and no others.
     carried: bool,
     /// Greatest scores of groups of a row.
     maxima: Vec<[f32; CHUNK]>,
 }
 
-/// Scores that are compared with the bar at once.
+/// Scores that are compared with the bar at once, and of these, if any is above it, once more.
+const SCANNED: usize = 64;
 const CHUNK: usize = 16;
 
 impl Best {
     /// None yet, of at most `k`.
     pub(crate) fn new(k: usize) -> Self {
         let entries = vec![0; (4 * k).max(64) + CHUNK];
-        Self { k, entries, len: 0, bar: 0, bar_score: f32::NAN, carried: false, maxima: Vec::new() }
+        let (len, bar, bar_score, slack) = (0, 0, f32::NAN, 0.0);
+        Self { k, entries, len, bar, bar_score, slack, overflown: false, carried: false, maxima: Vec::new() }
+    }
+
+    /// As [`new`](Self::new), of scores that are off by up to half of `slack`: keeps all that may be among the best, to be
+    /// [settled](Self::settle).
+    pub(crate) fn approximate(k: usize, slack: f32) -> Self {
+        let entries = vec![0; (8 * k).max(512) + CHUNK];
+        Self { entries, slack, ..Self::new(k) }
     }
 
     /// Forgets what was found.
@@ -87,18 +100,22 @@ impl Best {
         }
     }
 
-    fn raise(&mut self, bar: u64) {
-        self.bar = bar;
-        self.bar_score = key_score((bar >> 32) as u32);
+    /// To what is the k-th best.
+    fn raise(&mut self, last: u64) {
+        let score = key_score((last >> 32) as u32);
+        (self.bar, self.bar_score) =
+            if self.slack > 0.0 { (entry(score - self.slack, MISSING), score - self.slack) } else { (last, score) };
     }
 
     /// Takes scores in whose ids start at `first`.
     #[inline(always)]
     pub(crate) fn scan(&mut self, scores: &[f32], first: u32, skip: impl Fn(usize) -> bool) {
-        for (c, chunk) in scores.chunks(CHUNK).enumerate() {
-            let any = chunk.iter().fold(self.bar_score.is_nan(), |any, score| any | (*score >= self.bar_score));
+        for (at, scores) in (0..).step_by(SCANNED).zip(scores.chunks(SCANNED)) {
+            let any = scores.iter().fold(self.bar_score.is_nan(), |any, score| any | (*score >= self.bar_score));
             if any {
-                self.take(chunk, c * CHUNK, first, &skip);
+                for (at, chunk) in (at..).step_by(CHUNK).zip(scores.chunks(CHUNK)) {
+                    self.take(chunk, at, first, &skip);
+                }
             }
         }
     }
@@ -161,14 +178,52 @@ impl Best {
         (*bar > f32::NEG_INFINITY).then_some(*bar)
     }
 
-    /// Drops all but the k best.
+    /// Drops all but the k best, and those within the slack.
     fn drop_rest(&mut self) {
         if self.len >= self.k {
             let (_, last, _) = self.entries[..self.len].select_nth_unstable_by(self.k - 1, |a, b| b.cmp(a));
             let last = *last;
-            self.len = self.k;
             self.raise(last);
+            let found = std::mem::replace(&mut self.len, self.k);
+            for i in self.k..found {
+                if self.entries[i] > self.bar {
+                    self.entries[self.len] = self.entries[i];
+                    self.len += 1;
+                }
+            }
+            // Too few places left to drop some but now and then.
+            if self.len > self.entries.len() / 2 {
+                (self.len, self.overflown) = (self.k, true);
+            }
         }
+    }
+
+    /// Whether approximate scores were too close to each other to tell which are the best.
+    pub(crate) fn overflown(&self) -> bool {
+        self.overflown
+    }
+
+    /// Gives up.
+    pub(crate) fn overflow(&mut self) {
+        self.overflown = true;
+    }
+
+    /// Puts exact scores in place of approximate ones, unless there were [too many](Self::overflown): then it is false. `exact` has none
+    /// for those that were carried in.
+    #[must_use]
+    pub(crate) fn settle(&mut self, exact: impl Fn(u32) -> Option<f32>) -> bool {
+        if self.overflown || self.carried {
+            return !self.overflown;
+        }
+        self.drop_rest();
+        for found in &mut self.entries[..self.len] {
+            let id = !(*found as u32);
+            if let Some(score) = exact(id) {
+                *found = entry(score, id);
+            }
+        }
+        self.slack = 0.0;
+        !self.overflown
     }
 
     /// Writes what was found, best first; the places behind it get [`MISSING`] and `f32::MIN`. What was carried in is there already.

@@ -15,6 +15,19 @@ pub(crate) fn first_not_finite(values: &[f32]) -> Option<usize> {
     if found { values.iter().position(|v| !v.is_finite()) } else { None }
 }
 
+/// Inner product, in four vectors of sums.
+#[inline(always)]
+pub(crate) fn dot(x: &[f32], y: &[f32]) -> f32 {
+    const LANES: usize = 64;
+    let [(x, x_rest), (y, y_rest)] = [x, y].map(|values| values.as_chunks::<LANES>());
+    let mut sums = [0.0f32; LANES];
+    for (x, y) in x.iter().zip(y) {
+        sums.iter_mut().zip(x.iter().zip(y)).for_each(|(sum, (x, y))| *sum += x * y);
+    }
+    let rest: f32 = x_rest.iter().zip(y_rest).map(|(x, y)| x * y).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
 /// exp(x) within 2 units in the last place, 0 below -87, the largest powers from 88 on; without calls or branches, so that loops
 /// become vectors.
 ///

@@ -100,8 +100,8 @@ mod x86 {
     use pulp::x86::V4;
 
     use super::Numbers;
-    use crate::gemm::Task;
-    use crate::gemm::kernel::Arithmetic;
+    use crate::gemm::Job;
+    use crate::gemm::kernel::{Arithmetic, Float32};
 
     /// Proof that the processor has AVX-512 with its bfloat16 instructions.
     #[derive(Clone, Copy)]
@@ -113,9 +113,9 @@ mod x86 {
             is_x86_feature_detected!("avx512bf16").then_some(Self(simd))
         }
 
-        pub(in crate::gemm) fn run(self, task: Task<'_>) {
+        pub(in crate::gemm) fn run(self, job: impl Job) {
             // SAFETY: `V4` stands for all of these instructions but the last, and `detect` has seen that one.
-            unsafe { run(self.0, task) }
+            unsafe { run(self.0, job) }
         }
 
         pub(super) fn round(self, numbers: Numbers<'_>, bits: &mut [f32]) {
@@ -126,8 +126,8 @@ mod x86 {
 
     /// Compiled as [`V4`] has it, with one instruction more.
     #[target_feature(enable = "avx512f,avx512cd,avx512vl,avx512dq,avx512bw,avx2,fma,avx512bf16")]
-    fn run(simd: V4, task: Task<'_>) {
-        task.run::<V4, Bfloat16>(simd);
+    fn run(simd: V4, job: impl Job) {
+        job.run::<V4, Bfloat16>(simd);
     }
 
     #[target_feature(enable = "avx512f,avx512cd,avx512vl,avx512dq,avx512bw,avx2,fma")]
@@ -136,10 +136,22 @@ mod x86 {
     }
 
     impl Arithmetic<V4> for Bfloat16 {
+        type Vector = f32x16;
+
+        #[inline(always)]
+        fn splat(simd: V4, pair: f32) -> f32x16 {
+            Float32::splat(simd, pair)
+        }
+
         #[inline(always)]
         fn multiply_add(_: V4, a: f32x16, b: f32x16, sums: f32x16) -> f32x16 {
             // SAFETY: only `run` gets here, which a `Bfloat16` is needed for.
             cast(unsafe { _mm512_dpbf16_ps(cast(sums), cast(a), cast(b)) })
+        }
+
+        #[inline(always)]
+        fn add(simd: V4, a: f32x16, b: f32x16) -> f32x16 {
+            Float32::add(simd, a, b)
         }
     }
 }
@@ -149,7 +161,7 @@ mod elsewhere {
     use std::convert::Infallible;
 
     use super::Numbers;
-    use crate::gemm::Task;
+    use crate::gemm::Job;
 
     /// No other processor's instructions are used.
     #[derive(Clone, Copy)]
@@ -160,7 +172,7 @@ mod elsewhere {
             None
         }
 
-        pub(in crate::gemm) fn run(self, _: Task<'_>) {
+        pub(in crate::gemm) fn run(self, _: impl Job) {
             match self.0 {}
         }
 

@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use bytemuck::{Pod, Zeroable};
 use pulp::Simd;
 
 use super::Matrix;
@@ -102,17 +103,38 @@ impl Target<'_> {
 
 /// How elements of A and B are multiplied.
 pub(super) trait Arithmetic<S: Simd> {
+    /// As many elements, or sums, as a vector of float32 numbers has.
+    type Vector: Pod;
+
+    /// An element in all places.
+    fn splat(simd: S, element: f32) -> Self::Vector;
+
     /// `sums` and the products of the elements of two vectors.
-    fn multiply_add(simd: S, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s;
+    fn multiply_add(simd: S, a: Self::Vector, b: Self::Vector, sums: Self::Vector) -> Self::Vector;
+
+    /// Two vectors of sums.
+    fn add(simd: S, a: Self::Vector, b: Self::Vector) -> Self::Vector;
 }
 
 /// Elements that are float32 numbers.
 pub(super) struct Float32;
 
 impl<S: Simd> Arithmetic<S> for Float32 {
+    type Vector = S::f32s;
+
+    #[inline(always)]
+    fn splat(simd: S, element: f32) -> S::f32s {
+        simd.splat_f32s(element)
+    }
+
     #[inline(always)]
     fn multiply_add(simd: S, a: S::f32s, b: S::f32s, sums: S::f32s) -> S::f32s {
         simd.mul_add_f32s(a, b, sums)
+    }
+
+    #[inline(always)]
+    fn add(simd: S, a: S::f32s, b: S::f32s) -> S::f32s {
+        simd.add_f32s(a, b)
     }
 }
 
@@ -159,7 +181,7 @@ unsafe fn stripe<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: us
         // SAFETY: as for the caller; the tile's rows are some of those.
         unsafe {
             let sums = sums::<S, E, ROWS, VECTORS>(simd, rows, row, count, values);
-            store(simd, sums, count, panel, target.at(row, 0), add);
+            store::<S, E, ROWS, VECTORS>(simd, sums, count, panel, target.at(row, 0), add);
         }
     }
 }
@@ -172,18 +194,18 @@ unsafe fn sums<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: usiz
     row: usize,
     count: usize,
     values: Matrix<'_>,
-) -> [[S::f32s; VECTORS]; ROWS] {
+) -> [[E::Vector; VECTORS]; ROWS] {
     let Matrix { data, row_step, col_step } = rows.a;
-    let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
+    let mut sums = [[E::Vector::zeroed(); VECTORS]; ROWS];
     let first = data[row * row_step..].as_ptr();
     let offsets: [usize; ROWS] = std::array::from_fn(|i| i.min(count - 1) * row_step);
     let (mut a, mut b) = (first, values.data.as_ptr());
     for _ in 0..rows.depth {
         // SAFETY: `values` holds `depth` rows of so many vectors, and A the rows and indices, as `multiply` checked.
         unsafe {
-            let b_k: [S::f32s; VECTORS] = std::array::from_fn(|j| b.add(j * lanes::<S>()).cast::<S::f32s>().read_unaligned());
+            let b_k: [E::Vector; VECTORS] = std::array::from_fn(|j| b.cast::<E::Vector>().add(j).read_unaligned());
             for (sums, offset) in sums.iter_mut().zip(offsets) {
-                let a = simd.splat_f32s(*a.add(offset));
+                let a = E::splat(simd, *a.add(offset));
                 for (sum, b) in sums.iter_mut().zip(b_k) {
                     *sum = E::multiply_add(simd, a, b, *sum);
                 }
@@ -196,37 +218,53 @@ unsafe fn sums<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: usiz
 
 /// Writes or adds the first `count` rows of a tile.
 #[inline(always)]
-unsafe fn store<S: Simd, const ROWS: usize, const VECTORS: usize>(
+unsafe fn store<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: usize>(
     simd: S,
-    sums: [[S::f32s; VECTORS]; ROWS],
+    sums: [[E::Vector; VECTORS]; ROWS],
     count: usize,
     panel: &Panel,
     target: Target<'_>,
     add: bool,
 ) {
-    let lanes = lanes::<S>();
-    for (i, sums) in sums.into_iter().enumerate() {
-        if i >= count {
-            return;
-        }
-        let c = target.at(i, 0).first;
-        // SAFETY: the caller lends these rows of C.
-        unsafe {
-            if panel.cols == panel.width {
-                for (j, sum) in sums.into_iter().enumerate() {
-                    let c = c.add(j * lanes).cast::<S::f32s>();
-                    c.write_unaligned(if add { simd.add_f32s(c.read_unaligned(), sum) } else { sum });
+    let row = |i: usize| target.at(i, 0).first;
+    let whole = panel.cols == panel.width;
+    // A loop for each case, with sums by their places, so that they stay in registers.
+    // SAFETY: the caller lends these rows of C, and the buffer is as wide as any panel.
+    unsafe {
+        if whole && !add {
+            for (i, sums) in sums.iter().enumerate() {
+                if i >= count {
+                    return;
                 }
-            } else {
-                // Not a reference to `sums`, which would keep them in memory throughout.
+                for (j, sum) in sums.iter().enumerate() {
+                    row(i).cast::<E::Vector>().add(j).write_unaligned(*sum);
+                }
+            }
+        } else if whole {
+            for (i, sums) in sums.iter().enumerate() {
+                if i >= count {
+                    return;
+                }
+                for (j, sum) in sums.iter().enumerate() {
+                    let c = row(i).cast::<E::Vector>().add(j);
+                    c.write_unaligned(E::add(simd, c.read_unaligned(), *sum));
+                }
+            }
+        } else {
+            for (i, sums) in sums.iter().enumerate() {
+                if i >= count {
+                    return;
+                }
                 let mut buffer = [0.0; MAX_WIDTH];
-                for (j, sum) in sums.into_iter().enumerate() {
-                    buffer[j * lanes..].as_mut_ptr().cast::<S::f32s>().write_unaligned(sum);
+                if add {
+                    buffer.as_mut_ptr().copy_from_nonoverlapping(row(i), panel.cols);
                 }
-                for (j, sum) in buffer[..panel.cols].iter().enumerate() {
-                    let c = c.add(j);
-                    *c = if add { *c + sum } else { *sum };
+                for (j, sum) in sums.iter().enumerate() {
+                    let c = buffer.as_mut_ptr().cast::<E::Vector>().add(j);
+                    // To zeros where nothing is to be added to: -0 becomes 0.
+                    c.write_unaligned(E::add(simd, c.read_unaligned(), *sum));
                 }
+                row(i).copy_from_nonoverlapping(buffer.as_ptr(), panel.cols);
             }
         }
     }

@@ -1,16 +1,17 @@
 //! Exact nearest rows of a block of a database: products and selection in one, so that scores are never stored.
 
+mod cases;
+mod search;
+
 use bytemuck::{Pod, Zeroable};
-use rayon::prelude::*;
 
 use super::{table_row, table_step};
-use crate::case::{Case, Fill};
-use crate::gemm::{Matrix, gemm_here};
+use crate::case::Case;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::Plan;
-use crate::select::{self, Best, MAX_K};
-use crate::simd::vectorized;
+use crate::select::{self, MAX_K};
 use crate::tensor::Tensor;
+use search::{Block, Found};
 
 /// What is searched, and with what it is merged.
 #[derive(Clone, Copy, Debug)]
@@ -144,20 +145,17 @@ impl Op for Nearest {
 
     fn native(p: &Params, io: Io<'_, f32>) {
         let ([queries, block, offset, excluded], [best_scores, best_ids, _, _]) = io.take();
-        let (dim, k) = (p.dim as usize, p.k as usize);
-        let (_, count) = p.block();
-        let searched = Block {
-            p,
-            block: &block.real()[..count * dim],
+        let (dim, (first, count)) = (p.dim as usize, p.block());
+        let excluded = (p.exclude != 0).then(|| table_row(excluded.index(), p.excluded_step, p.step, p.rows));
+        let block = Block {
+            rows: &block.real()[..count * dim],
+            dim,
             offset: (p.offset != 0).then(|| &offset.real()[..count]),
-            excluded: (p.exclude != 0).then(|| table_row(excluded.index(), p.excluded_step, p.step, p.rows)),
+            first,
+            carries: p.step >= p.carry_from,
         };
-        // As many queries as there are for each thread: the block is packed for every share of them.
-        let share = (p.rows as usize).div_ceil(rayon::current_num_threads()).min(MAX_SHARE);
-        let best = best_scores.real().par_chunks_mut(share * k).zip(best_ids.index().par_chunks_mut(share * k));
-        best.zip(queries.real().par_chunks(share * dim)).enumerate().for_each(|(part, ((best_scores, best_ids), queries))| {
-            searched.search(part * share, queries, best_scores, best_ids);
-        });
+        let found = Found { scores: best_scores.real(), ids: best_ids.index(), k: p.k as usize };
+        block.search(queries.real(), excluded, found);
     }
 
     fn oracle(p: &Params, io: Io<'_, f64>) {
@@ -195,131 +193,5 @@ impl Op for Nearest {
 
     fn bench_cases() -> Vec<Case> {
         cases::bench()
-    }
-}
-
-/// Most queries that a thread takes at once.
-const MAX_SHARE: usize = 1024;
-
-/// Rows of the block that a share of queries is compared with at once: half a megabyte of scores, which stay in the second-level
-/// cache until they are selected from.
-const COMPARED: usize = 128;
-
-/// A block that is searched.
-struct Block<'a> {
-    p: &'a Params,
-    block: &'a [f32],
-    offset: Option<&'a [f32]>,
-    excluded: Option<&'a [u32]>,
-}
-
-impl Block<'_> {
-    /// Searches for `queries`, of which the first is query `row`.
-    fn search(&self, row: usize, queries: &[f32], best_scores: &mut [f32], best_ids: &mut [u32]) {
-        let Self { p, block, offset, excluded } = *self;
-        let (dim, k, (first, _)) = (p.dim as usize, p.k as usize, p.block());
-        let count = queries.len() / dim;
-        let mut best: Vec<Best> = (0..count).map(|_| Best::new(k)).collect();
-        if p.step >= p.carry_from {
-            for (best, (scores, ids)) in best.iter_mut().zip(best_scores.chunks(k).zip(best_ids.chunks(k))) {
-                best.carry(scores, ids);
-            }
-        }
-        let mut scores = vec![0.0; count * COMPARED];
-        for (at, rows) in (0..).step_by(COMPARED).zip(block.chunks(COMPARED * dim)) {
-            let cols = rows.len() / dim;
-            let scores = &mut scores[..count * cols];
-            let [x, y] = [Matrix::by_rows(queries, dim), Matrix::by_rows(rows, dim).transposed()];
-            gemm_here([count, cols, dim], x, y, scores, cols, false);
-            let offset = offset.map(|offset| &offset[at..at + cols]);
-            let first = first + at as u32;
-            vectorized(|| {
-                for (query, (best, scores)) in best.iter_mut().zip(scores.chunks_mut(cols)).enumerate() {
-                    if let Some(offset) = offset {
-                        scores.iter_mut().zip(offset).for_each(|(score, offset)| *score += offset);
-                    }
-                    let excluded = excluded.map(|table| table[row + query]);
-                    best.scan(scores, first, |j| excluded == Some(first + j as u32));
-                }
-            });
-        }
-        for (best, (scores, ids)) in best.iter_mut().zip(best_scores.chunks_mut(k).zip(best_ids.chunks_mut(k))) {
-            best.finish(scores, ids);
-        }
-    }
-}
-
-mod cases {
-    use super::*;
-
-    #[derive(Clone)]
-    struct Setup {
-        name: &'static str,
-        /// Queries, rows of a block, dimensions.
-        shape: [u32; 3],
-        k: u32,
-        queries: Fill,
-        block: Fill,
-        /// Blocks that are searched, one a step, and rows that the last one has.
-        steps: u32,
-        rest: u32,
-        exclude: bool,
-        offset: bool,
-    }
-
-    fn setup(name: &'static str, shape: [u32; 3], k: u32, fill: Fill) -> Setup {
-        let [queries, block] = [fill.clone(), fill];
-        Setup { name, shape, k, queries, block, steps: 1, rest: shape[1], exclude: false, offset: false }
-    }
-
-    pub(super) fn all() -> Vec<Case> {
-        let mut setups = Vec::new();
-        for (shape, k) in [([1, 1, 1], 1), ([3, 7, 5], 7), ([65, 129, 33], 10), ([64, 128, 8], 64), ([5, 1000, 16], 65)] {
-            setups.push(setup("normal", shape, k, Fill::Normal));
-        }
-        // Products of few quarters are exact, and mostly equal.
-        for (shape, k) in [([70, 300, 64], 50), ([2, 1300, 4], 257), ([3, 2049, 3], 1024), ([1, 5000, 2], 20), ([130, 4200, 4], 33)] {
-            setups.push(setup("ties", shape, k, Fill::Ties));
-        }
-        setups.push(setup("all equal", [3, 3000, 4], 100, Fill::Constant(-0.5)));
-        setups.push(setup("fewer than k", [3, 40, 6], 100, Fill::Normal));
-        // Every score beats the bar, so that all queues overflow in every tile; and no score does.
-        let one = Fill::Constant(1.0);
-        let rising = Fill::Exact((0..700).map(|i| i as f32).collect());
-        let falling = Fill::Exact((0..700).map(|i| -i as f32).collect());
-        for (name, block) in [("rising", rising), ("falling", falling)] {
-            for (rows, k) in [(67, 30), (3, 300)] {
-                setups.push(Setup { block: block.clone(), ..setup(name, [rows, 700, 1], k, one.clone()) });
-            }
-        }
-        setups.push(Setup { exclude: true, ..setup("excluded", [9, 30, 7], 6, Fill::Ties) });
-        setups.push(Setup { offset: true, ..setup("offset", [9, 130, 12], 20, Fill::Ties) });
-        let steps = Setup { steps: 3, rest: 17, exclude: true, ..setup("steps excluded", [9, 30, 8], 6, Fill::Normal) };
-        setups.push(Setup { offset: true, ..steps.clone() });
-        setups.push(steps);
-        setups.push(Setup { steps: 4, rest: 1, ..setup("steps", [3, 300, 20], 280, Fill::Normal) });
-        setups.push(Setup { steps: 3, rest: 1500, ..setup("steps ties", [2, 2000, 4], 60, Fill::Ties) });
-        setups.into_iter().map(case).collect()
-    }
-
-    pub(super) fn bench() -> Vec<Case> {
-        [[1024, 16_384, 64], [1024, 16_384, 128]].map(|shape| case(setup("normal", shape, 50, Fill::Normal))).into()
-    }
-
-    fn case(setup: Setup) -> Case {
-        let Setup { name, shape: [rows, cols, dim], k, steps, rest, exclude, offset, .. } = setup;
-        Case::new(format!("{name} {rows}x{cols}x{dim} k={k}{}", if offset { " offset" } else { "" }), |case| {
-            let queries = case.input("queries", [rows, dim], setup.queries);
-            let block = case.input("block", [cols, dim], setup.block);
-            let best_scores = case.output("best_scores", [rows, k]);
-            let best_ids = case.output_indices("best_ids", [rows, k]);
-            let first = 5;
-            let offset = offset.then(|| case.input("offset", [1, cols], Fill::Ties));
-            let excluded = exclude.then(|| case.input("excluded", [1, rows], Fill::Below(first + steps * cols)));
-            case.steps = steps;
-            let end = first + (steps - 1) * cols + rest;
-            let config = Config { first, per_step: cols, rows: end, offset, excluded, carry_from: 1 };
-            nearest(&mut case.plan, queries, block, best_scores, best_ids, config);
-        })
     }
 }
