@@ -46,7 +46,7 @@ const fn lanes<S: Simd>() -> usize {
 }
 
 /// Whether there are 32 vector registers, not 16.
-const fn wide<S: Simd>() -> bool {
+pub(super) const fn wide<S: Simd>() -> bool {
     S::REGISTER_COUNT >= 32
 }
 
@@ -55,6 +55,19 @@ pub(super) struct Rows<'a> {
     pub(super) a: Matrix<'a>,
     pub(super) count: usize,
     pub(super) depth: usize,
+    /// From the first of [`TILE_ROWS`] rows to the first of the next.
+    pub(super) tile_step: usize,
+}
+
+/// Rows of a tile of the widest panels.
+pub(super) const TILE_ROWS: usize = 6;
+
+impl Rows<'_> {
+    /// Where a row begins.
+    #[inline(always)]
+    fn offset(&self, row: usize) -> usize {
+        row / TILE_ROWS * self.tile_step + row % TILE_ROWS * self.a.row_step
+    }
 }
 
 /// Where tiles of C go: tasks write different ones at the same time.
@@ -153,7 +166,10 @@ pub(super) unsafe fn multiply<S: Simd, E: Arithmetic<S>>(
 ) {
     assert!(values.col_step == 1 && rows.count > 0, "gemm: a panel is in columns, or there are no rows");
     values.check("a panel", rows.depth, panel.width);
-    rows.a.check("A", rows.count, rows.depth);
+    assert!(
+        rows.offset(rows.count - 1) + (rows.depth - 1) * rows.a.col_step < rows.a.data.len(),
+        "gemm: A is shorter than its shape"
+    );
     // SAFETY: the two checks above bound what is read, the caller what is written.
     unsafe {
         match (panel.width / lanes::<S>(), wide::<S>()) {
@@ -195,11 +211,11 @@ unsafe fn sums<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: usiz
     count: usize,
     values: Matrix<'_>,
 ) -> [[E::Vector; VECTORS]; ROWS] {
-    let Matrix { data, row_step, col_step } = rows.a;
+    let Matrix { data, col_step, .. } = rows.a;
     let mut sums = [[E::Vector::zeroed(); VECTORS]; ROWS];
-    let first = data[row * row_step..].as_ptr();
-    let offsets: [usize; ROWS] = std::array::from_fn(|i| i.min(count - 1) * row_step);
-    let (mut a, mut b) = (first, values.data.as_ptr());
+    let first = rows.offset(row);
+    let offsets: [usize; ROWS] = std::array::from_fn(|i| rows.offset(row + i.min(count - 1)) - first);
+    let (mut a, mut b) = (data[first..].as_ptr(), values.data.as_ptr());
     for _ in 0..rows.depth {
         // SAFETY: `values` holds `depth` rows of so many vectors, and A the rows and indices, as `multiply` checked.
         unsafe {

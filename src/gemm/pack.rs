@@ -1,7 +1,7 @@
 //! Packing: columns of B, side by side for every contraction index, as the kernel loads them.
 
 use super::Matrix;
-use super::kernel::Panel;
+use super::kernel::{Panel, Rows, TILE_ROWS};
 
 /// Columns of B that are transposed together.
 const SIDE: usize = 4;
@@ -31,12 +31,25 @@ pub(super) fn pack(packed: &mut [f32], b: Matrix<'_>, k0: usize, col: usize, pan
     }
 }
 
-/// Copies `count` rows and the first `depth` columns of a matrix with contiguous columns, side by side.
+/// Copies `count` rows and the first `depth` columns of a matrix with contiguous columns, tile by tile; zeros fill the last.
 #[inline(always)]
-pub(super) fn gather<'a>(buffer: &'a mut Vec<f32>, a: Matrix<'_>, count: usize, depth: usize) -> Matrix<'a> {
+pub(super) fn gather<'a>(buffer: &'a mut Vec<f32>, a: Matrix<'_>, count: usize, depth: usize) -> Rows<'a> {
     buffer.clear();
-    (0..depth).for_each(|k| buffer.extend_from_slice(&a.data[k * a.col_step..][..count]));
-    Matrix { data: buffer, row_step: 1, col_step: count }
+    for row in (0..count).step_by(TILE_ROWS) {
+        let rows = TILE_ROWS.min(count - row);
+        for k in 0..depth {
+            let values = &a.data[k * a.col_step + row..];
+            // Of fixed length where that can be, which is faster.
+            if let Some(tile) = values.first_chunk::<TILE_ROWS>() {
+                buffer.extend_from_slice(tile);
+            } else {
+                buffer.extend_from_slice(&values[..rows]);
+                buffer.resize(buffer.len() + TILE_ROWS - rows, 0.0);
+            }
+        }
+    }
+    let a = Matrix { data: buffer, row_step: 1, col_step: TILE_ROWS };
+    Rows { a, count, depth, tile_step: TILE_ROWS * depth }
 }
 
 /// Writes columns side by side, from place `at` of each row on.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
-use super::kernel::{self, Arithmetic, Panel, Rows, Target};
+use super::kernel::{self, Arithmetic, Panel, Rows, TILE_ROWS, Target};
 use super::{BLOCK_DEPTH, COLLIDING_STEP, Matrix, pack};
 
 /// Columns of B.
@@ -67,10 +67,13 @@ impl<'a> Packed<'a> {
     ) {
         let (count, depth, first) = (rows.len(), self.indices.len(), self.indices.start);
         let a = a.part(rows.start, first);
-        // Worth a copy where enough columns share it.
-        let collides = a.col_step.is_multiple_of(COLLIDING_STEP) && self.cols.len() > 64;
-        let a = if collides { pack::gather(&mut self.gathered, a, count, depth) } else { a };
-        let rows = Rows { a, count, depth };
+        // Worth a copy where enough columns share it, and narrow panels leave little time to load from many lines of cache.
+        let scattered = a.row_step == 1 && (!kernel::wide::<S>() || a.col_step.is_multiple_of(COLLIDING_STEP));
+        let rows = if scattered && self.cols.len() > 64 {
+            pack::gather(&mut self.gathered, a, count, depth)
+        } else {
+            Rows { a, count, depth, tile_step: TILE_ROWS * a.row_step }
+        };
         for panel in &self.panels {
             let values = if packs(self.in_place, panel) {
                 Matrix::by_rows(&self.values[panel.first * depth..][..panel.width * depth], panel.width)
