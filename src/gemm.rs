@@ -224,8 +224,10 @@ impl Job for Task<'_> {
     #[inline(always)]
     fn run<S: Simd, E: Arithmetic<S>>(self, simd: S) {
         let Self { shape: [m, n, k], a, b, col, target, add } = self;
-        // Few rows do not repay packing.
-        let mut packed = Packed::new::<S>(b, col..col + n, k, m > LOW_ROWS);
+        // Few rows do not repay packing, unless narrow panels would load from lines of cache that displace each other.
+        let displaced = !kernel::wide::<S>() && b.row_step.is_multiple_of(COLLIDING_STEP);
+        let worth = m > if displaced { LOW_ROWS / 2 } else { LOW_ROWS };
+        let mut packed = Packed::new::<S>(b, col..col + n, k, worth);
         for indices in packed.passes() {
             packed.pack(indices.clone());
             for row in (0..m).step_by(BLOCK_ROWS) {

@@ -83,7 +83,8 @@ fn value_and_slope(x: f32) -> (f32, f32) {
 
 /// Elements that one thread takes; a type, which is inlined where it is compiled for wide vectors.
 struct Chunk<'a> {
-    params: &'a Params,
+    /// By value: a reference could lead to what is written, and nothing would be vectorised.
+    params: Params,
     seed: u32,
     /// Index of the first element, which the hash counts from.
     first: u32,
@@ -121,7 +122,7 @@ impl Op for Gelu {
         let seed = p.seed(seeds.index());
         let chunks = x.real().par_chunks_mut(CHUNK).zip(y.real().par_chunks_mut(CHUNK)).enumerate();
         chunks.for_each(|(chunk, (x, y))| {
-            Arch::new().dispatch(Chunk { params: p, seed, first: p.first + (chunk * CHUNK) as u32, x, y });
+            Arch::new().dispatch(Chunk { params: *p, seed, first: p.first + (chunk * CHUNK) as u32, x, y });
         });
     }
 
