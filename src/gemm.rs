@@ -21,7 +21,7 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-pub(crate) use integers::{Integers, Quantized, Row};
+pub(crate) use integers::{Integers, LENGTH, Quantized};
 pub(crate) use scan::scan;
 
 use bfloat16::{Bfloat16, Pairs};
@@ -91,23 +91,33 @@ pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32
     if threads == 1 {
         return gemm_here(shape, a, b, c, c_step, add);
     }
-    let product = Product::new(shape, a, b, c, c_step, add, None);
-    product.spread(threads);
+    Product::new(shape, a, b, c, c_step, add).spread(threads);
 }
 
-/// [`gemm`] of factors that are rounded to bfloat16 where the processor multiplies such numbers; sums are in float32.
-pub(crate) fn gemm_bfloat16([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    let Some(bfloat16) = Bfloat16::detect() else { return gemm([m, n, k], a, b, c, c_step, add) };
+/// [`gemm`] of factors that are rounded to bfloat16, or in each row of A and column of B to 16-bit integers, where the processor multiplies
+/// such numbers; sums are in float32.
+pub(crate) fn gemm_rounded([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
     a.check("A", m, k);
     b.check("B", k, n);
-    let [a, b] = [Pairs::round(bfloat16, a, m, k), Pairs::round(bfloat16, b.transposed(), n, k)];
-    let product = Product::new([m, n, k.div_ceil(2)], a.matrix(), b.matrix().transposed(), c, c_step, add, Some(bfloat16));
-    product.spread(rayon::current_num_threads());
+    let shape = [m, n, k.div_ceil(2)];
+    if let Some(bfloat16) = Bfloat16::detect() {
+        let [a, b] = [Pairs::round(bfloat16, a, m, k), Pairs::round(bfloat16, b.transposed(), n, k)];
+        let numbers = Numbers::Bfloat16(bfloat16);
+        Product { numbers, ..Product::new(shape, a.matrix(), b.matrix().transposed(), c, c_step, add) }
+            .spread(rayon::current_num_threads());
+    } else if let Some(integers) = Integers::detect() {
+        let [a, b] = [Quantized::of(a, m, k), Quantized::of(b.transposed(), n, k)];
+        let numbers = Numbers::Integers(integers, [&a.units, &b.units]);
+        Product { numbers, ..Product::new(shape, a.matrix(), b.matrix().transposed(), c, c_step, add) }
+            .spread(rayon::current_num_threads());
+    } else {
+        gemm([m, n, k], a, b, c, c_step, add);
+    }
 }
 
 /// [`gemm`] on this thread alone.
 fn gemm_here(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    let product = Product::new(shape, a, b, c, c_step, add, None);
+    let product = Product::new(shape, a, b, c, c_step, add);
     product.blocks(shape[0]).into_iter().for_each(|block| product.make(block));
 }
 
@@ -118,8 +128,17 @@ struct Product<'a> {
     b: Matrix<'a>,
     target: Target<'a>,
     add: bool,
-    /// What multiplies where the elements of A and B are pairs of bfloat16 numbers.
-    bfloat16: Option<Bfloat16>,
+    numbers: Numbers<'a>,
+}
+
+/// What the elements of A and B are.
+#[derive(Clone, Copy)]
+enum Numbers<'a> {
+    Float32,
+    /// Pairs of bfloat16 numbers.
+    Bfloat16(Bfloat16),
+    /// Pairs of integers, and the units of rows of A and of columns of B.
+    Integers(Integers, [&'a [f32]; 2]),
 }
 
 /// Some rows and columns of C.
@@ -129,19 +148,11 @@ struct Block {
 }
 
 impl<'a> Product<'a> {
-    fn new(
-        [m, n, k]: [usize; 3],
-        a: Matrix<'a>,
-        b: Matrix<'a>,
-        c: &'a mut [f32],
-        c_step: usize,
-        add: bool,
-        bfloat16: Option<Bfloat16>,
-    ) -> Self {
+    fn new([m, n, k]: [usize; 3], a: Matrix<'a>, b: Matrix<'a>, c: &'a mut [f32], c_step: usize, add: bool) -> Self {
         a.check("A", m, k);
         b.check("B", k, n);
         assert!(c_step >= n && c.len() >= (m - 1) * c_step + n, "gemm: C is shorter than its shape, {m} x {n}");
-        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add, bfloat16 }
+        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add, numbers: Numbers::Float32 }
     }
 
     /// Makes all of C on so many threads.
@@ -169,9 +180,10 @@ impl<'a> Product<'a> {
         let shape = [rows.len(), cols.len(), self.shape[2]];
         let (a, target) = (self.a.part(rows.start, 0), self.target.at(rows.start, cols.start));
         let task = Task { shape, a, b: self.b, col: cols.start, target, add: self.add };
-        match self.bfloat16 {
-            None => Arch::new().dispatch(task),
-            Some(bfloat16) => bfloat16.run(task),
+        match self.numbers {
+            Numbers::Float32 => Arch::new().dispatch(task),
+            Numbers::Bfloat16(bfloat16) => bfloat16.run(task),
+            Numbers::Integers(integers, [of_rows, of_cols]) => task.scale(integers, &of_rows[rows], &of_cols[cols]),
         }
     }
 
@@ -239,6 +251,32 @@ impl Job for Task<'_> {
                 }
             }
         }
+    }
+}
+
+impl Task<'_> {
+    /// Makes sums of integers and puts what they stand for into C.
+    fn scale(self, integers: Integers, of_rows: &[f32], of_cols: &[f32]) {
+        let Self { shape, a, b, col, target, add } = self;
+        scan(
+            shape,
+            a,
+            b.part(0, col),
+            Some(integers),
+            &mut Vec::new(),
+            #[inline(always)]
+            |row, sums| {
+                let values = sums.iter().zip(of_cols).map(|(sum, unit)| sum.to_bits().cast_signed() as f32 * unit * of_rows[row]);
+                #[expect(unsafe_code, reason = "tasks share C")]
+                // SAFETY: `Product` checked C, and its blocks have no element in common.
+                let c = unsafe { target.row(row, sums.len()) };
+                if add {
+                    c.iter_mut().zip(values).for_each(|(c, value)| *c += value);
+                } else {
+                    c.iter_mut().zip(values).for_each(|(c, value)| *c = value);
+                }
+            },
+        );
     }
 }
 

@@ -14,61 +14,99 @@ pub(crate) use elsewhere::Integers;
 
 /// Length of a row of integers: no element is above 2^15 - 1, and by the inequality of Cauchy and Schwarz no sum above 2^31, with what
 /// rounding adds to lengths.
-const LENGTH: f32 = 32_760.0;
+pub(crate) const LENGTH: f32 = 32_760.0;
 
 /// Elements that a thread rounds at least.
 const CHUNK: usize = 1 << 15;
 
-/// Rows of 16-bit integers, in pairs, and what they stand for.
+/// A matrix of 16-bit integers, in pairs that are neighbours in a row.
 pub(crate) struct Quantized {
     bits: Vec<f32>,
-    width: usize,
-    /// Of each row.
-    pub(crate) rows: Vec<Row>,
-}
-
-/// What a row of integers stands for.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Row {
-    /// Length of the row that was rounded.
-    pub(crate) norm: f32,
-    /// Length of what rounding took from it.
-    pub(crate) rest: f32,
-    /// What 1 stands for.
-    pub(crate) unit: f32,
+    row_step: usize,
+    col_step: usize,
+    /// What 1 stands for in each row: its length is [`LENGTH`] times that.
+    pub(crate) units: Vec<f32>,
 }
 
 impl Quantized {
-    /// Rounds `rows [n, dim]`; an odd column comes beside zeros.
-    pub(crate) fn new(rows: &[f32], dim: usize) -> Self {
-        let (count, width) = (rows.len() / dim, dim.div_ceil(2));
-        let (mut bits, mut of_rows) = (vec![0.0; count * width], vec![Row::default(); count]);
-        let lines = bits.par_chunks_mut(width).zip(&mut of_rows).zip(rows.par_chunks(dim)).with_min_len(CHUNK.div_ceil(dim));
-        lines.for_each(|((bits, of_row), row)| *of_row = vectorized(|| quantize(row, bits)));
-        Self { bits, width, rows: of_rows }
+    /// Rounds a matrix; an odd column comes beside zeros. What was contiguous stays so. What is not finite makes its row NaN.
+    pub(super) fn of(matrix: Matrix<'_>, rows: usize, cols: usize) -> Self {
+        if matrix.col_step == 1 { Self::measured(matrix, rows, cols).0 } else { Self::of_columns(matrix, rows, cols) }
     }
 
-    /// The pairs `[n, dim / 2]`, rounded up. The sum of products of two rows is a 32-bit integer in the place of a float32 number; it
-    /// stands for as much as the product of their units, times itself.
+    /// Rounds a matrix of contiguous rows, and measures in each the length of what that takes from it.
+    pub(crate) fn measured(matrix: Matrix<'_>, rows: usize, cols: usize) -> (Self, Vec<f32>) {
+        let width = cols.div_ceil(2);
+        let (mut bits, mut units, mut rests) = (vec![0.0; rows * width], vec![0.0; rows], vec![0.0; rows]);
+        let lines = bits.par_chunks_mut(width).zip(&mut units).zip(&mut rests).enumerate().with_min_len(CHUNK.div_ceil(cols));
+        lines.for_each(|(row, ((bits, unit), rest))| {
+            let numbers = &matrix.data[row * matrix.row_step..][..cols];
+            (*unit, *rest) = vectorized(|| quantize(numbers, bits));
+        });
+        (Self { bits, row_step: width, col_step: 1, units }, rests)
+    }
+
+    fn of_columns(matrix: Matrix<'_>, rows: usize, cols: usize) -> Self {
+        /// Rows that a thread measures at a time: some lines of cache.
+        const STRIP: usize = 128;
+        let column = |col: usize| &matrix.data[col * matrix.col_step..][..rows];
+        let mut units = vec![0.0; rows];
+        units.par_chunks_mut(STRIP).enumerate().for_each(|(strip, units)| {
+            let first = strip * STRIP;
+            vectorized(|| {
+                for col in 0..cols {
+                    units.iter_mut().zip(&column(col)[first..]).for_each(|(sum, x)| *sum += x * x);
+                }
+                units.iter_mut().for_each(|unit| *unit = unit.sqrt() / LENGTH);
+            });
+        });
+        let scales: Vec<f32> = units.iter().map(|unit| scale(*unit)).collect();
+        let mut bits = vec![0.0; rows * cols.div_ceil(2)];
+        let lines = bits.par_chunks_mut(rows).enumerate().with_min_len(CHUNK.div_ceil(rows));
+        lines.for_each(|(line, bits)| {
+            let first = column(2 * line);
+            let second = (2 * line + 1 < cols).then(|| column(2 * line + 1));
+            vectorized(|| match second {
+                Some(second) => {
+                    for ((bits, scale), (first, second)) in bits.iter_mut().zip(&scales).zip(first.iter().zip(second)) {
+                        *bits = pair(nearest(first * scale), nearest(second * scale));
+                    }
+                }
+                None => bits
+                    .iter_mut()
+                    .zip(&scales)
+                    .zip(first)
+                    .for_each(|((bits, scale), x)| *bits = pair(nearest(x * scale), nearest(0.0))),
+            });
+        });
+        Self { bits, row_step: 1, col_step: rows, units }
+    }
+
+    /// The pairs as elements. The sum of products of two rows is a 32-bit integer in the place of a float32 number; it stands for as much
+    /// as the product of their units, times itself.
     pub(crate) fn matrix(&self) -> Matrix<'_> {
-        Matrix::by_rows(&self.bits, self.width)
+        Matrix { data: &self.bits, row_step: self.row_step, col_step: self.col_step }
     }
 }
 
-/// Rounds a row to pairs of integers.
+/// What numbers are multiplied by. That of a row of zeros, or of numbers so small that they had better be zeros, is 0, as it is of what
+/// is not finite.
 #[inline(always)]
-fn quantize(row: &[f32], bits: &mut [f32]) -> Row {
-    let norm = square(row, |x| x).sqrt();
-    let unit = norm / LENGTH;
-    // Of a row of zeros, or of numbers so small that they had better be zeros.
-    let scale = if unit >= f32::MIN_POSITIVE { unit.recip() } else { 0.0 };
+fn scale(unit: f32) -> f32 {
+    if unit >= f32::MIN_POSITIVE { unit.recip() } else { 0.0 }
+}
+
+/// Rounds a row to pairs of integers; the unit, and the length of what that takes from it.
+#[inline(always)]
+fn quantize(row: &[f32], bits: &mut [f32]) -> (f32, f32) {
+    let unit = square(row, |x| x).sqrt() / LENGTH;
+    let scale = scale(unit);
     let (pairs, last) = row.as_chunks();
     bits.iter_mut().zip(pairs).for_each(|(bits, &[first, second])| *bits = pair(nearest(first * scale), nearest(second * scale)));
     if let (Some(bits), [last]) = (bits.last_mut(), last) {
         *bits = pair(nearest(last * scale), nearest(0.0));
     }
-    let rest = square(row, |x| x - (nearest(x * scale) - ROUND) * unit).sqrt();
-    Row { norm, rest, unit }
+    (unit, square(row, |x| x - (nearest(x * scale) - ROUND) * unit).sqrt())
 }
 
 /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits.

@@ -95,7 +95,16 @@ impl<'a> Target<'a> {
     }
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// Elements of a row.
+    ///
+    /// # Safety
+    /// They lie within C, and nobody else reads or writes them as long as they are borrowed.
+    pub(super) unsafe fn row(self, row: usize, cols: usize) -> &'a mut [f32] {
+        // SAFETY: as the caller promises.
+        unsafe { std::slice::from_raw_parts_mut(self.at(row, 0).first, cols) }
+    }
+
     /// Copies a block of C to where its transpose belongs.
     ///
     /// # Safety

@@ -3,13 +3,13 @@
 use super::cases::bench_case;
 use super::{Layout, Matmul, Params, Product, Variant, multiply, record, record_by};
 use crate::case::{Case, Fill};
-use crate::gemm::gemm_bfloat16;
+use crate::gemm::gemm_rounded;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
 use crate::plan::{Limits, MatrixUnits, Plan};
 use crate::tensor::Tensor;
 
-/// [`matmul`](super::matmul) of factors that are rounded to bfloat16, of 8 significant bits, where the device multiplies such
-/// numbers faster; their products are summed in float32. Elsewhere it is the same.
+/// [`matmul`](super::matmul) of factors that are rounded where the device multiplies such numbers faster: to bfloat16, of 8 significant
+/// bits, or to 16-bit integers, of which the lengths of rows and columns are 32,760 times the unit. Elsewhere it is the same.
 ///
 /// # Panics
 /// If the shapes do not fit together.
@@ -55,7 +55,7 @@ impl Op for MatmulRounded {
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {
-        multiply(p, io, gemm_bfloat16);
+        multiply(p, io, gemm_rounded);
     }
 
     fn oracle(p: &Params, io: Io<'_, f64>) {
@@ -121,10 +121,11 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::rounding_error;
-    use crate::gemm::{Matrix, gemm, gemm_bfloat16};
+    use crate::gemm::{Matrix, gemm, gemm_rounded};
     use crate::random::normal;
 
-    /// Where this processor rounds, the error is what is estimated; with even coordinates and with one that is larger than all others.
+    /// Where this processor rounds, the error is what is estimated for bfloat16 at most; with even coordinates and with one that is larger
+    /// than all others.
     #[test]
     fn the_error_is_as_estimated() {
         let (rows, dim) = (300, 64);
@@ -132,7 +133,7 @@ mod tests {
             let mut rng = ChaCha8Rng::seed_from_u64(3);
             let size = |i: usize| if i % dim == 5 { outlier } else { 1.0 };
             let x: Vec<f32> = (0..rows * dim).map(|i| normal(&mut rng) * size(i)).collect();
-            let [exact, rounded] = [gemm, gemm_bfloat16].map(|gemm| {
+            let [exact, rounded] = [gemm, gemm_rounded].map(|gemm| {
                 let mut products = vec![0.0; rows * rows];
                 let x = Matrix::by_rows(&x, dim);
                 gemm([rows, rows, dim], x, x.transposed(), &mut products, rows, false);
@@ -141,7 +142,7 @@ mod tests {
             let squares: f32 = exact.iter().zip(&rounded).map(|(a, b)| (a - b) * (a - b)).sum();
             let error = (squares / (rows * rows) as f32).sqrt();
             let estimate = rounding_error(&x, dim);
-            assert!(error == 0.0 || (error / estimate - 1.0).abs() < 0.2, "{error} instead of {estimate}");
+            assert!(error < 1.2 * estimate, "{error} instead of {estimate}");
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use rayon::prelude::*;
 
-use crate::gemm::{self, Integers, Matrix, Quantized, Row};
+use crate::gemm::{self, Integers, LENGTH, Matrix, Quantized};
 use crate::select::Best;
 use crate::simd::{dot, vectorized};
 
@@ -103,7 +103,7 @@ impl Block<'_> {
             let first = self.first + at as u32;
             let of_rows = OfRows {
                 offset: self.offset.map(|offset| &offset[at..at + cols]),
-                units: rounded.map(|rounded| rounded.units[1][at..at + cols].iter().map(|row| row.unit).collect()),
+                units: rounded.map(|rounded| &rounded.units[1][at..at + cols]),
             };
             let integers = rounded.map(|rounded| rounded.integers);
             gemm::scan(
@@ -114,7 +114,7 @@ impl Block<'_> {
                 &mut products,
                 #[inline(always)]
                 |query, products| {
-                    of_rows.score(products, rounded.map_or(1.0, |rounded| rounded.units[0][query].unit));
+                    of_rows.score(products, rounded.map_or(1.0, |rounded| rounded.units[0][query]));
                     let excluded = share.excluded.map(|excluded| excluded[query]);
                     best[query].scan(products, first, |j| excluded == Some(first + j as u32));
                 },
@@ -152,14 +152,14 @@ impl Block<'_> {
 struct OfRows<'a> {
     offset: Option<&'a [f32]>,
     /// What 1 stands for, where products are integers.
-    units: Option<Vec<f32>>,
+    units: Option<&'a [f32]>,
 }
 
 impl OfRows<'_> {
     /// Of a query, whose 1 stands for `unit`.
     #[inline(always)]
     fn score(&self, products: &mut [f32], unit: f32) {
-        if let Some(units) = &self.units {
+        if let Some(units) = self.units {
             products.iter_mut().zip(units).for_each(|(x, of_row)| *x = x.to_bits().cast_signed() as f32 * of_row * unit);
         }
         if let Some(offset) = self.offset {
@@ -185,7 +185,7 @@ struct Rounded {
 struct RoundedShare<'a> {
     integers: Integers,
     factors: [Matrix<'a>; 2],
-    units: [&'a [Row]; 2],
+    units: [&'a [f32]; 2],
     slack: &'a [f32],
 }
 
@@ -197,22 +197,23 @@ impl Rounded {
         if queries.len() / dim < ROUNDED_QUERIES || rows.len() / dim < ROUNDED_ROWS * k || dim < ROUNDED_DIM {
             return None;
         }
-        let [queries, rows] = [queries, rows].map(|rows| Quantized::new(rows, dim));
-        let largest = |of: fn(&Row) -> f32| rows.rows.iter().map(of).fold(0.0, f32::max);
-        let [norm, rest] = [largest(|row| row.norm), largest(|row| row.rest)];
-        let offset = offset.map_or(0.0, |offset| offset.iter().fold(0.0, |a: f32, b| if b.abs() > a || b.is_nan() { b.abs() } else { a }));
+        let quantized = |rows: &[f32]| Quantized::measured(Matrix::by_rows(rows, dim), rows.len() / dim, dim);
+        let ([(queries, rests), (rows, row_rests)], length) = ([queries, rows].map(quantized), |unit: &f32| unit * LENGTH);
+        // Of all rows; NaN or infinite if one is.
+        let largest = |lengths: &mut dyn Iterator<Item = f32>| lengths.fold(0.0, |a: f32, b| if a >= b { a } else { b });
+        let [norm, rest] = [largest(&mut rows.units.iter().map(length)), largest(&mut row_rests.into_iter())];
+        let offset = largest(&mut offset.into_iter().flatten().map(|offset| offset.abs()));
         // Of a float32 sum of as many products, and of what is added to it.
         let sums = (dim + 8) as f32 * f32::EPSILON;
         // Of numbers that are too small to be normal.
         let tiny = dim as f32 * f32::MIN_POSITIVE;
-        let bound = |query: &Row| {
-            let rounding = query.norm * rest + query.rest * (norm + rest);
-            rounding + sums * query.norm * norm + 4.0 * f32::EPSILON * offset + tiny * (1.0 + query.norm + norm)
+        let bound = |query: f32, query_rest: f32| {
+            let rounding = query * rest + query_rest * (norm + rest);
+            rounding + sums * query * norm + 4.0 * f32::EPSILON * offset + tiny * (1.0 + query + norm)
         };
-        let slack: Vec<f32> = queries.rows.iter().map(|query| 2.01 * bound(query)).collect();
-        let finite = |row: &Row| row.norm.is_finite() && row.rest.is_finite();
-        let all_finite = queries.rows.iter().chain(&rows.rows).all(finite) && slack.iter().all(|slack| slack.is_finite());
-        all_finite.then_some(Self { integers, queries, rows, slack })
+        let lengths = queries.units.iter().map(length).zip(rests);
+        let slack: Vec<f32> = lengths.map(|(query, rest)| 2.01 * bound(query, rest)).collect();
+        slack.iter().all(|slack| slack.is_finite()).then_some(Self { integers, queries, rows, slack })
     }
 
     fn share(&self, at: usize, count: usize) -> RoundedShare<'_> {
@@ -220,7 +221,7 @@ impl Rounded {
         RoundedShare {
             integers: *integers,
             factors: [queries.matrix().part(at, 0), rows.matrix()],
-            units: [&queries.rows[at..at + count], &rows.rows],
+            units: [&queries.units[at..at + count], &rows.units],
             slack: &slack[at..at + count],
         }
     }
