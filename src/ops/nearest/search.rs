@@ -198,21 +198,22 @@ impl Rounded {
             return None;
         }
         let quantized = |rows: &[f32]| Quantized::measured(Matrix::by_rows(rows, dim), rows.len() / dim, dim);
-        let ([(queries, rests), (rows, row_rests)], length) = ([queries, rows].map(quantized), |unit: &f32| unit * LENGTH);
+        let [(queries, query_rests), (rows, row_rests)] = [queries, rows].map(quantized);
+        // A length of numbers whose squares are too small to be normal, which may be missing in others.
+        let tiny = (dim as f32 * f32::MIN_POSITIVE).sqrt();
+        let length = |unit: &f32| unit * LENGTH + tiny;
         // Of all rows; NaN or infinite if one is.
-        let largest = |lengths: &mut dyn Iterator<Item = f32>| lengths.fold(0.0, |a: f32, b| if a >= b { a } else { b });
-        let [norm, rest] = [largest(&mut rows.units.iter().map(length)), largest(&mut row_rests.into_iter())];
+        let largest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, |a: f32, b| if a >= b { a } else { b });
+        let norm = largest(&mut rows.units.iter().map(length));
+        let rest = largest(&mut row_rests.into_iter()) + tiny;
         let offset = largest(&mut offset.into_iter().flatten().map(|offset| offset.abs()));
-        // Of a float32 sum of as many products, and of what is added to it.
+        // Of a float32 sum of as many products.
         let sums = (dim + 8) as f32 * f32::EPSILON;
-        // Of numbers that are too small to be normal.
-        let tiny = dim as f32 * f32::MIN_POSITIVE;
-        let bound = |query: f32, query_rest: f32| {
-            let rounding = query * rest + query_rest * (norm + rest);
-            rounding + sums * query * norm + 4.0 * f32::EPSILON * offset + tiny * (1.0 + query + norm)
+        let bound = |(query, query_rest): (f32, f32)| {
+            let rounding = query * rest + (query_rest + tiny) * (norm + rest);
+            rounding + sums * query * norm + 4.0 * f32::EPSILON * offset
         };
-        let lengths = queries.units.iter().map(length).zip(rests);
-        let slack: Vec<f32> = lengths.map(|(query, rest)| 2.01 * bound(query, rest)).collect();
+        let slack: Vec<f32> = queries.units.iter().map(length).zip(query_rests).map(|lengths| 2.01 * bound(lengths)).collect();
         slack.iter().all(|slack| slack.is_finite()).then_some(Self { integers, queries, rows, slack })
     }
 
