@@ -34,11 +34,11 @@ pub(super) fn all() -> Vec<Case> {
     }
     setups.push(setup("all equal", [3, 3000, 4], 100, Fill::Constant(-0.5)));
     // Enough queries, rows and dimensions for the CPU to round them: all too near each other, many, few, with an offset, in steps.
-    setups.push(setup("all equal", [40, 900, 100], 100, Fill::Constant(-0.5)));
-    setups.push(setup("ties", [40, 2000, 96], 33, Fill::Ties));
-    setups.push(setup("heavy-tailed", [40, 900, 131], 20, Fill::HeavyTailed));
+    setups.push(setup("all equal", [40, 900, 200], 100, Fill::Constant(-0.5)));
+    setups.push(setup("ties", [40, 2000, 192], 33, Fill::Ties));
+    setups.push(setup("heavy-tailed", [40, 900, 231], 20, Fill::HeavyTailed));
     setups.push(Setup { offset: true, exclude: true, ..setup("offset excluded", [33, 300, 450], 12, Fill::Normal) });
-    setups.push(Setup { steps: 3, rest: 290, exclude: true, ..setup("steps excluded", [50, 300, 100], 10, Fill::Normal) });
+    setups.push(Setup { steps: 3, rest: 290, exclude: true, ..setup("steps excluded", [50, 300, 200], 10, Fill::Normal) });
     setups.push(setup("fewer than k", [3, 40, 6], 100, Fill::Normal));
     // Every score beats the bar, so that all queues overflow in every tile; and no score does.
     let one = Fill::Constant(1.0);
