@@ -88,10 +88,11 @@ pub(crate) type Gemm = fn([usize; 3], Matrix<'_>, Matrix<'_>, &mut [f32], usize,
 pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
     let [m, n, k] = shape;
     let threads = rayon::current_num_threads().min((m * n * k).div_ceil(THREAD_WORK));
+    let product = Product::new(shape, a, b, c, c_step, add);
     if threads == 1 {
-        return gemm_here(shape, a, b, c, c_step, add);
+        return product.blocks(m).into_iter().for_each(|block| product.make(block));
     }
-    Product::new(shape, a, b, c, c_step, add).spread(threads);
+    product.spread(threads);
 }
 
 /// [`gemm`] of factors that are rounded to bfloat16, or in each row of A and column of B to 16-bit integers, where the processor multiplies
@@ -99,26 +100,19 @@ pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32
 pub(crate) fn gemm_rounded([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
     a.check("A", m, k);
     b.check("B", k, n);
-    let shape = [m, n, k.div_ceil(2)];
+    let spread = |a: Matrix<'_>, b: Matrix<'_>, numbers: Numbers<'_>, c: &mut [f32]| {
+        let product = Product::new([m, n, k.div_ceil(2)], a, b.transposed(), c, c_step, add);
+        Product { numbers, ..product }.spread(rayon::current_num_threads());
+    };
     if let Some(bfloat16) = Bfloat16::detect() {
         let [a, b] = [Pairs::round(bfloat16, a, m, k), Pairs::round(bfloat16, b.transposed(), n, k)];
-        let numbers = Numbers::Bfloat16(bfloat16);
-        Product { numbers, ..Product::new(shape, a.matrix(), b.matrix().transposed(), c, c_step, add) }
-            .spread(rayon::current_num_threads());
+        spread(a.matrix(), b.matrix(), Numbers::Bfloat16(bfloat16), c);
     } else if let Some(integers) = Integers::detect() {
         let [a, b] = [Quantized::of(a, m, k), Quantized::of(b.transposed(), n, k)];
-        let numbers = Numbers::Integers(integers, [&a.units, &b.units]);
-        Product { numbers, ..Product::new(shape, a.matrix(), b.matrix().transposed(), c, c_step, add) }
-            .spread(rayon::current_num_threads());
+        spread(a.matrix(), b.matrix(), Numbers::Integers(integers, [&a.units, &b.units]), c);
     } else {
         gemm([m, n, k], a, b, c, c_step, add);
     }
-}
-
-/// [`gemm`] on this thread alone.
-fn gemm_here(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    let product = Product::new(shape, a, b, c, c_step, add);
-    product.blocks(shape[0]).into_iter().for_each(|block| product.make(block));
 }
 
 /// A product, made in blocks of C.

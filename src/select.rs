@@ -57,7 +57,7 @@ pub(crate) struct Best {
     /// How far below the k-th best score the bar is.
     slack: f32,
     /// Whether too many were within the slack, so that some were dropped.
-    overflown: bool,
+    overflowed: bool,
     /// Whether the entries are the results that were carried in, and no others.
     carried: bool,
     /// Greatest scores of groups of a row.
@@ -73,7 +73,7 @@ impl Best {
     pub(crate) fn new(k: usize) -> Self {
         let entries = vec![0; (4 * k).max(64) + CHUNK];
         let (len, bar, bar_score, slack) = (0, 0, f32::NAN, 0.0);
-        Self { k, entries, len, bar, bar_score, slack, overflown: false, carried: false, maxima: Vec::new() }
+        Self { k, entries, len, bar, bar_score, slack, overflowed: false, carried: false, maxima: Vec::new() }
     }
 
     /// As [`new`](Self::new), of scores that are off by up to half of `slack`: keeps all that may be among the best, to be
@@ -193,27 +193,27 @@ impl Best {
             }
             // Too few places left to drop some but now and then.
             if self.len > self.entries.len() / 2 {
-                (self.len, self.overflown) = (self.k, true);
+                (self.len, self.overflowed) = (self.k, true);
             }
         }
     }
 
     /// Whether approximate scores were too close to each other to tell which are the best.
-    pub(crate) fn overflown(&self) -> bool {
-        self.overflown
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed
     }
 
     /// Gives up.
     pub(crate) fn overflow(&mut self) {
-        self.overflown = true;
+        self.overflowed = true;
     }
 
-    /// Puts exact scores in place of approximate ones, unless there were [too many](Self::overflown): then it is false. `exact` has none
+    /// Puts exact scores in place of approximate ones, unless there were [too many](Self::overflowed): then it is false. `exact` has none
     /// for those that were carried in.
     #[must_use]
     pub(crate) fn settle(&mut self, exact: impl Fn(u32) -> Option<f32>) -> bool {
-        if self.overflown || self.carried {
-            return !self.overflown;
+        if self.overflowed || self.carried {
+            return !self.overflowed;
         }
         self.drop_rest();
         for found in &mut self.entries[..self.len] {
@@ -223,7 +223,7 @@ impl Best {
             }
         }
         self.slack = 0.0;
-        !self.overflown
+        !self.overflowed
     }
 
     /// Writes what was found, best first; the places behind it get [`MISSING`] and `f32::MIN`. What was carried in is there already.

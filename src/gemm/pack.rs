@@ -31,7 +31,8 @@ pub(super) fn pack(packed: &mut [f32], b: Matrix<'_>, k0: usize, col: usize, pan
     }
 }
 
-/// Copies `count` rows and the first `depth` columns of a matrix with contiguous columns, tile by tile; zeros fill the last.
+/// Copies `count` rows and the first `depth` columns of a matrix with contiguous columns, tile by tile; what
+/// fills up the last is not to be used.
 #[inline(always)]
 pub(super) fn gather<'a>(buffer: &'a mut Vec<f32>, a: Matrix<'_>, count: usize, depth: usize) -> Rows<'a> {
     buffer.clear();

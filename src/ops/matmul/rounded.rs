@@ -28,7 +28,8 @@ pub fn matmul_halves(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: T
     record_by::<MatmulRounded>(plan, layout, [a, b, c], write, choose);
 }
 
-/// Standard deviation of what rounding adds to the inner product of two of the `rows [n, dim]`, estimated from a thousand of them.
+/// Standard deviation of what rounding to bfloat16, the coarser, adds to the inner product of two of the `rows [n, dim]`, estimated from a
+/// thousand of them.
 ///
 /// The error of a number between 2^e and 2^(e+1) that is rounded to 8 significant bits is evenly spread over 2^(e-7). Where logarithms of
 /// numbers are evenly spread too, its variance is on average 2^-16 / (8 ln 2) of the number's square; that of a product is twice that.
@@ -124,8 +125,8 @@ mod tests {
     use crate::gemm::{Matrix, gemm, gemm_rounded};
     use crate::random::normal;
 
-    /// Where this processor rounds, the error is what is estimated for bfloat16 at most; with even coordinates and with one that is larger
-    /// than all others.
+    /// Where this processor rounds to bfloat16, the error is what is estimated, and far below that elsewhere; with even coordinates and
+    /// with one that is larger than all others.
     #[test]
     fn the_error_is_as_estimated() {
         let (rows, dim) = (300, 64);
@@ -142,7 +143,8 @@ mod tests {
             let squares: f32 = exact.iter().zip(&rounded).map(|(a, b)| (a - b) * (a - b)).sum();
             let error = (squares / (rows * rows) as f32).sqrt();
             let estimate = rounding_error(&x, dim);
-            assert!(error < 1.2 * estimate, "{error} instead of {estimate}");
+            let ratio = error / estimate;
+            assert!(ratio < 0.1 || (ratio - 1.0).abs() < 0.2, "{error} instead of {estimate}");
         }
     }
 }

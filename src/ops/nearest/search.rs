@@ -119,7 +119,7 @@ impl Block<'_> {
                     best[query].scan(products, first, |j| excluded == Some(first + j as u32));
                 },
             );
-            if best.iter().filter(|best| best.overflown()).count() > count / 4 {
+            if best.iter().filter(|best| best.overflowed()).count() > count / 4 {
                 best.iter_mut().for_each(Best::overflow);
                 return;
             }
