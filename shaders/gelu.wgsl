@@ -1,11 +1,12 @@
-// y = d(gelu(x)) with dropout d, and x is replaced by dy/dx; one invocation an element.
+// y = d(gelu(x + bias)) with dropout d, and x is replaced by dy/dx; one invocation an element.
 
-struct Params { step: u32, first: u32, count: u32, threshold: u32, scale: f32, seed_stride: u32 }
+struct Params { step: u32, first: u32, count: u32, cols: u32, threshold: u32, scale: f32, seed_stride: u32 }
 var<immediate> p: Params;
 
 @group(0) @binding(0) var<storage, read> seeds: array<u32>;
-@group(0) @binding(1) var<storage, read_write> x: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<storage, read> bias: array<f32>;
+@group(0) @binding(2) var<storage, read_write> x: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
 const THREADS: u32 = 256u;
 const SLOPE: f32 = 0.7978845608;    // sqrt(2 / pi)
@@ -19,7 +20,7 @@ fn main(
 ) {
     let i = flat_workgroup(group, groups) * THREADS + lane;
     if (i < p.count) {
-        let v = x[i];
+        let v = x[i] + bias[i % p.cols];
         let square = v * v;
         // tanh u = 1 - 2 / (exp(2 u) + 1), of a bounded u: some tanh overflow.
         let u = clamp(SLOPE * v * (1.0 + CUBIC * square), -15.0, 15.0);

@@ -159,9 +159,8 @@ impl Network {
             // Rows are encoded as exactly as they can be; steps have more noise than rounding adds.
             let product: Product = if dropout.is_some() { matmul_rounded } else { matmul };
             product(plan, Layout::NT, x, hidden.weight, units.slopes, Write::Set);
-            add_bias(plan, hidden.bias, units.slopes);
             let (seeds, rate) = dropout.map_or((hidden.no_seed, 0.0), |d| (d.seeds, d.rate));
-            gelu(plan, seeds, units.slopes, units.values, rate);
+            gelu(plan, seeds, hidden.bias, units.slopes, units.values, rate);
             matmul(plan, Layout::NT, units.values, hidden.output, z, Write::Add);
             units
         });

@@ -14,10 +14,11 @@ use crate::tensor::Tensor;
 /// sqrt(2 / pi).
 const SLOPE: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
-/// Elements that a thread takes at a time.
+/// Elements that a thread takes at a time, at least.
 const CHUNK: usize = 1 << 14;
 
-/// `y` = dropout(gelu(`x`)), and `x` is replaced by dy/dx, so that the backward pass is one multiplication; all `[rows, cols]`.
+/// `y` = dropout(gelu(`x` + `bias`)), and `x` is replaced by dy/dx, so that the backward pass is one multiplication; all `[rows, cols]` but
+/// for `bias [1, cols]`, whose derivative is the [`column_sum`](super::column_sum::column_sum) of that by `x`.
 ///
 /// gelu(x) = x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 (Hendrycks and Gimpel 2016, arXiv 1606.08415); dropout zeroes a
 /// share `rate` of the elements and scales the others by 1 / (1 - rate), by a hash of the element's index and of the seed in the
@@ -25,8 +26,9 @@ const CHUNK: usize = 1 << 14;
 ///
 /// # Panics
 /// If the shapes differ, or the rate is not in 0..1.
-pub fn gelu(plan: &mut Plan, seeds: Tensor, x: Tensor, y: Tensor, rate: f32) {
-    assert!(x.shape == y.shape, "gelu: shapes differ: {x} and {y}");
+pub fn gelu(plan: &mut Plan, seeds: Tensor, bias: Tensor, x: Tensor, y: Tensor, rate: f32) {
+    assert!(x.shape == y.shape && x.shape.batch == 1, "gelu: shapes differ: {x} and {y}");
+    assert!(bias.rows() == 1 && bias.cols() == x.cols(), "gelu: {bias} to {x}");
     assert!((0.0..1.0).contains(&rate), "gelu: dropout of {rate}");
     let threshold = (f64::from(rate) * 4_294_967_296.0) as u32;
     let seed_stride = table_step("gelu", seeds, 1);
@@ -34,8 +36,9 @@ pub fn gelu(plan: &mut Plan, seeds: Tensor, x: Tensor, y: Tensor, rate: f32) {
     for (x, y) in windows {
         let elements = |rows: u32| u32::try_from(u64::from(rows) * u64::from(x.tensor.cols())).expect("gelu: fewer than 2^32 elements");
         let (first, count) = (elements(x.first_row), elements(x.tensor.rows()));
-        let params = Params { step: 0, first, count, threshold, scale: 1.0 / (1.0 - rate), seed_stride };
-        plan.push::<Gelu>(params, &[seeds], &[x.tensor, y.tensor]);
+        let cols = x.tensor.cols();
+        let params = Params { step: 0, first, count, cols, threshold, scale: 1.0 / (1.0 - rate), seed_stride };
+        plan.push::<Gelu>(params, &[seeds, bias], &[x.tensor, y.tensor]);
     }
 }
 
@@ -50,6 +53,7 @@ pub struct Params {
     /// Index of the first bound element, which the hash counts from.
     first: u32,
     count: u32,
+    cols: u32,
     /// Elements whose hash lies below are dropped.
     threshold: u32,
     /// Factor of the others.
@@ -88,6 +92,8 @@ struct Chunk<'a> {
     seed: u32,
     /// Index of the first element, which the hash counts from.
     first: u32,
+    bias: &'a [f32],
+    /// Whole rows.
     x: &'a mut [f32],
     y: &'a mut [f32],
 }
@@ -97,12 +103,15 @@ impl WithSimd for Chunk<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { params, seed, first, x, y } = self;
+        let Self { params, seed, first, bias, x, y } = self;
         let drops = params.threshold > 0;
-        for (i, (x, y)) in x.iter_mut().zip(y).enumerate() {
-            let factor = if drops { params.factor(seed, first + i as u32) } else { 1.0 };
-            let (value, slope) = value_and_slope(*x);
-            (*y, *x) = (factor * value, factor * slope);
+        let rows = x.chunks_exact_mut(bias.len()).zip(y.chunks_exact_mut(bias.len()));
+        for ((x, y), first) in rows.zip((first..).step_by(bias.len())) {
+            for (i, ((x, y), bias)) in x.iter_mut().zip(y).zip(bias).enumerate() {
+                let factor = if drops { params.factor(seed, first + i as u32) } else { 1.0 };
+                let (value, slope) = value_and_slope(*x + bias);
+                (*y, *x) = (factor * value, factor * slope);
+            }
         }
     }
 }
@@ -118,20 +127,22 @@ impl Op for Gelu {
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {
-        let ([seeds], [x, y]) = io.take();
-        let seed = p.seed(seeds.index());
-        let chunks = x.real().par_chunks_mut(CHUNK).zip(y.real().par_chunks_mut(CHUNK)).enumerate();
+        let ([seeds, bias], [x, y]) = io.take();
+        let (seed, bias) = (p.seed(seeds.index()), bias.real());
+        let len = CHUNK.div_ceil(bias.len()) * bias.len();
+        let chunks = x.real().par_chunks_mut(len).zip(y.real().par_chunks_mut(len)).enumerate();
         chunks.for_each(|(chunk, (x, y))| {
-            Arch::new().dispatch(Chunk { params: *p, seed, first: p.first + (chunk * CHUNK) as u32, x, y });
+            Arch::new().dispatch(Chunk { params: *p, seed, first: p.first + (chunk * len) as u32, bias, x, y });
         });
     }
 
     fn oracle(p: &Params, io: Io<'_, f64>) {
-        let ([seeds], [x, y]) = io.take();
-        let seed = p.seed(seeds.index());
+        let ([seeds, bias], [x, y]) = io.take();
+        let (seed, bias) = (p.seed(seeds.index()), bias.real());
         let (slope, cubic) = ((2.0 / std::f64::consts::PI).sqrt(), 0.044_715);
         for (i, (x, y)) in x.real().iter_mut().zip(y.real()).enumerate() {
             let factor = f64::from(p.factor(seed, p.first + i as u32));
+            *x += bias[i % p.cols as usize];
             let t = (slope * (*x + cubic * x.powi(3))).tanh();
             *y = factor * 0.5 * *x * (1.0 + t);
             *x = factor * (0.5 * (1.0 + t) + 0.5 * *x * (1.0 - t * t) * slope * (1.0 + 3.0 * cubic * x.powi(2)));
@@ -163,9 +174,10 @@ fn case(name: &str, limits: Limits, shape: [u32; 2], fill: Fill, rate: f32) -> C
 
     Case::with_limits(name, limits, |case| {
         let seeds = case.input("seeds", [2, 1], Fill::ExactIndices(vec![12_345, 67_890]));
+        let bias = case.input("bias", [1, shape[1]], Fill::Normal);
         let x = case.in_out("x", shape, fill);
         let y = case.output("y", shape);
-        gelu(&mut case.plan, seeds, x, y, rate);
+        gelu(&mut case.plan, seeds, bias, x, y, rate);
         let upstream: Vec<f32> = (0..shape[0] * shape[1]).map(|i| (i as f32).sin()).collect();
         let g = case.input("g", shape, Fill::Exact(upstream.clone()));
         let gradient = case.in_out("gradient", shape, Fill::Exact(upstream));

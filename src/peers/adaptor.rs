@@ -30,7 +30,6 @@ use crate::model::{Hidden, Map};
 use crate::op::Write;
 use crate::ops::gather::gather;
 use crate::ops::gather_sum::{gather_sum, inverse};
-use crate::ops::gelu::gelu;
 use crate::ops::lp_loss::{self, Power, lp_loss};
 use crate::ops::matmul::{Layout, matmul};
 use crate::ops::multiply::multiply;
@@ -135,8 +134,7 @@ impl Tensors {
         gather(plan, self.rows, self.table, x);
         gather(plan, self.prefixes, self.table, base);
         gather(plan, self.prefixes, self.table, z);
-        self.first.forward(plan, x, slopes, Write::Set);
-        gelu(plan, self.no_seed, slopes, units, 0.0);
+        self.first.activate(plan, self.no_seed, x, slopes, units);
         self.last.forward(plan, units, z, Write::Add);
         normalize(plan, z, unit, inverse_norm);
 

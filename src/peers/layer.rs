@@ -11,6 +11,7 @@ use crate::op::Write;
 use crate::ops::adamw::{Parameter, adamw};
 use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
+use crate::ops::gelu::gelu;
 use crate::ops::lp_loss::{self, Power, lp_loss};
 use crate::ops::matmul::{Layout, matmul};
 use crate::plan::Plan;
@@ -55,6 +56,12 @@ impl Layer {
     pub(super) fn forward(&self, plan: &mut Plan, x: Tensor, y: Tensor, write: Write) {
         matmul(plan, Layout::NT, x, self.weight.value, y, write);
         add_bias(plan, self.bias.value, y);
+    }
+
+    /// `units` = gelu(W `x` + b), and the derivative of these in `slopes`.
+    pub(super) fn activate(&self, plan: &mut Plan, no_seed: Tensor, x: Tensor, slopes: Tensor, units: Tensor) {
+        matmul(plan, Layout::NT, x, self.weight.value, slopes, Write::Set);
+        gelu(plan, no_seed, self.bias.value, slopes, units, 0.0);
     }
 
     /// The derivatives by W and b, of dL/dy in `gradient`.
