@@ -5,6 +5,7 @@
 //! with the roles of A and B exchanged; A needs no packing where its rows are contiguous, for every element is a broadcast).
 
 mod bfloat16;
+mod buffer;
 mod integers;
 #[expect(
     unsafe_code,
@@ -257,7 +258,6 @@ impl Task<'_> {
             a,
             b.part(0, col),
             Some(integers),
-            &mut Vec::new(),
             #[inline(always)]
             |row, sums| {
                 let values = sums.iter().zip(of_cols).map(|(sum, unit)| sum.to_bits().cast_signed() as f32 * unit * of_rows[row]);

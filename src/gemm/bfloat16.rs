@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::Matrix;
+use super::buffer::Buffer;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use x86::Bfloat16;
@@ -16,7 +17,7 @@ const CHUNK: usize = 1 << 14;
 
 /// A matrix whose elements are the bits of two bfloat16 numbers, which are neighbours in a row.
 pub(super) struct Pairs {
-    bits: Vec<f32>,
+    bits: Buffer,
     row_step: usize,
     col_step: usize,
 }
@@ -26,7 +27,7 @@ impl Pairs {
     pub(super) fn round(bfloat16: Bfloat16, matrix: Matrix<'_>, rows: usize, cols: usize) -> Self {
         let Matrix { data, row_step, col_step } = matrix;
         let width = cols.div_ceil(2);
-        let mut bits = vec![0.0; rows * width];
+        let mut bits = Buffer::of(rows * width);
         if col_step == 1 {
             let lines = bits.par_chunks_mut(width).with_min_len(CHUNK.div_ceil(width)).enumerate();
             lines.for_each(|(row, bits)| bfloat16.round(Numbers::Alternate(&data[row * row_step..][..cols]), bits));

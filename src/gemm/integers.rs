@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 
 use super::Matrix;
+use super::buffer::Buffer;
 use crate::simd::vectorized;
 
 #[cfg(target_arch = "x86_64")]
@@ -21,7 +22,7 @@ const CHUNK: usize = 1 << 15;
 
 /// A matrix of 16-bit integers, in pairs that are neighbours in a row.
 pub(crate) struct Quantized {
-    bits: Vec<f32>,
+    bits: Buffer,
     row_step: usize,
     col_step: usize,
     /// What 1 stands for in each row: its length is [`LENGTH`] times that.
@@ -37,7 +38,7 @@ impl Quantized {
     /// Rounds a matrix of contiguous rows, and measures in each the length of what that takes from it.
     pub(crate) fn measured(matrix: Matrix<'_>, rows: usize, cols: usize) -> (Self, Vec<f32>) {
         let width = cols.div_ceil(2);
-        let (mut bits, mut units, mut rests) = (vec![0.0; rows * width], vec![0.0; rows], vec![0.0; rows]);
+        let (mut bits, mut units, mut rests) = (Buffer::of(rows * width), vec![0.0; rows], vec![0.0; rows]);
         let lines = bits.par_chunks_mut(width).zip(&mut units).zip(&mut rests).enumerate().with_min_len(CHUNK.div_ceil(cols));
         lines.for_each(|(row, ((bits, unit), rest))| {
             let numbers = &matrix.data[row * matrix.row_step..][..cols];
@@ -47,21 +48,27 @@ impl Quantized {
     }
 
     fn of_columns(matrix: Matrix<'_>, rows: usize, cols: usize) -> Self {
-        /// Rows that a thread measures at a time: some lines of cache.
-        const STRIP: usize = 128;
+        /// Columns that a thread measures at a time.
+        const MEASURED: usize = 128;
         let column = |col: usize| &matrix.data[col * matrix.col_step..][..rows];
-        let mut units = vec![0.0; rows];
-        units.par_chunks_mut(STRIP).enumerate().for_each(|(strip, units)| {
-            let first = strip * STRIP;
+        // As they lie in memory; in parts that do not depend on the number of threads.
+        let parts: Vec<usize> = (0..cols).step_by(MEASURED).collect();
+        let sums = parts.into_par_iter().map(|first| {
+            let mut sums = vec![0.0; rows];
             vectorized(|| {
-                for col in 0..cols {
-                    units.iter_mut().zip(&column(col)[first..]).for_each(|(sum, x)| *sum += x * x);
+                for col in first..(first + MEASURED).min(cols) {
+                    sums.iter_mut().zip(column(col)).for_each(|(sum, x)| *sum += x * x);
                 }
-                units.iter_mut().for_each(|unit| *unit = unit.sqrt() / LENGTH);
             });
+            sums
         });
+        let mut units = vec![0.0; rows];
+        for sums in sums.collect::<Vec<_>>() {
+            units.iter_mut().zip(sums).for_each(|(unit, sum)| *unit += sum);
+        }
+        units.iter_mut().for_each(|unit| *unit = unit.sqrt() / LENGTH);
         let scales: Vec<f32> = units.iter().map(|unit| scale(*unit)).collect();
-        let mut bits = vec![0.0; rows * cols.div_ceil(2)];
+        let mut bits = Buffer::of(rows * cols.div_ceil(2));
         let lines = bits.par_chunks_mut(rows).enumerate().with_min_len(CHUNK.div_ceil(rows));
         lines.for_each(|(line, bits)| {
             let first = column(2 * line);

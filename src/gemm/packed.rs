@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::Simd;
 
+use super::buffer::Buffer;
 use super::kernel::{self, Arithmetic, Panel, Rows, TILE_ROWS, Target};
 use super::{BLOCK_DEPTH, COLLIDING_STEP, Matrix, pack};
 
@@ -16,10 +17,10 @@ pub(super) struct Packed<'a> {
     panels: Vec<Panel>,
     /// Whether whole panels are used as they lie in memory.
     in_place: bool,
-    values: Vec<f32>,
+    values: Buffer,
     /// Contraction indices that are packed.
     indices: Range<usize>,
-    gathered: Vec<f32>,
+    gathered: Buffer,
 }
 
 impl<'a> Packed<'a> {
@@ -28,9 +29,9 @@ impl<'a> Packed<'a> {
     pub(super) fn new<S: Simd>(b: Matrix<'a>, cols: Range<usize>, depth: usize, worth: bool) -> Self {
         let pass = depth.div_ceil(depth.div_ceil(BLOCK_DEPTH));
         let panels = kernel::panels::<S>(cols.len());
-        let values = vec![0.0; panels.iter().map(|panel| panel.width).sum::<usize>() * pass];
+        let values = Buffer::of(panels.iter().map(|panel| panel.width).sum::<usize>() * pass);
         let in_place = b.col_step == 1 && !worth;
-        Self { b, cols, depth: [depth, pass], panels, in_place, values, indices: 0..0, gathered: Vec::new() }
+        Self { b, cols, depth: [depth, pass], panels, in_place, values, indices: 0..0, gathered: Buffer::default() }
     }
 
     /// The contraction indices of each pass.
@@ -43,10 +44,15 @@ impl<'a> Packed<'a> {
     #[inline(always)]
     pub(super) fn pack(&mut self, indices: Range<usize>) {
         let depth = indices.len();
-        for panel in &self.panels {
-            if packs(self.in_place, panel) {
+        // Panels whose vectors are not whole come last.
+        let first = self.panels.iter().position(|panel| packs(self.in_place, panel)).unwrap_or(self.panels.len());
+        let panels = &self.panels[first..];
+        if self.b.col_step == 1 {
+            pack::pack_rows(&mut self.values, self.b, indices.clone(), self.cols.start, panels);
+        } else {
+            for panel in panels {
                 let values = &mut self.values[panel.first * depth..][..panel.width * depth];
-                pack::pack(values, self.b, indices.start, self.cols.start + panel.first, panel);
+                pack::pack_columns(values, self.b, indices.start, self.cols.start + panel.first, panel);
             }
         }
         self.indices = indices;

@@ -2,13 +2,14 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use super::buffer::Buffer;
 use super::integers::Integers;
 use super::kernel::{Arithmetic, Float32, Target};
 use super::packed::Packed;
 use super::{BLOCK_DEPTH, BLOCK_ROWS, Job, Matrix};
 
 /// Hands every row of A `[m, k]` B `[k, n]` to `see`, with its number, on this thread alone; compiled with what it calls for the widest
-/// vectors (`see` is to be `#[inline(always)]`). `products` is memory to work in. With `integers`, elements of A and B are pairs of them,
+/// vectors (`see` is to be `#[inline(always)]`). With `integers`, elements of A and B are pairs of them,
 /// and products are such as [`Quantized`](super::Quantized) says.
 ///
 /// # Panics
@@ -18,15 +19,14 @@ pub(crate) fn scan(
     a: Matrix<'_>,
     b: Matrix<'_>,
     integers: Option<Integers>,
-    products: &mut Vec<f32>,
     see: impl FnMut(usize, &mut [f32]),
 ) {
     a.check("A", m, k);
     b.check("B", k, n);
     // Rows of one pass are seen at once, those of several after the last.
     let kept = if k <= BLOCK_DEPTH { BLOCK_ROWS.min(m) } else { m };
-    products.resize(kept * n, 0.0);
-    let scan = Scan { shape: [m, n, k], a, b, products, see };
+    let mut products = Buffer::of(kept * n);
+    let scan = Scan { shape: [m, n, k], a, b, products: &mut products, see };
     match integers {
         None => Arch::new().dispatch(scan),
         Some(integers) => integers.run(scan),

@@ -46,6 +46,10 @@ pub(super) fn bench() -> Vec<Case> {
         (NN, [512, 32, 4096]),
         (TN, [32, 384, 4096]),
         (TN, [64, 4096, 512]),
+        // A hidden layer's second weights: forward, and backward by the units and by the weights.
+        (NT, [4096, 32, 1024]),
+        (NN, [4096, 1024, 32]),
+        (TN, [32, 1024, 4096]),
         // What libraries are compared by.
         (NT, [4096, 4096, 4096]),
     ];

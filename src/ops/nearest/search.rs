@@ -97,7 +97,6 @@ impl Block<'_> {
         let exact = || [share.queries, self.rows].map(|rows| Matrix::by_rows(rows, self.dim));
         let [queries, rows] = rounded.map_or_else(exact, |rounded| rounded.factors);
         let (count, total, depth) = (best.len(), self.rows.len() / self.dim, rows.row_step);
-        let mut products = Vec::new();
         for at in (0..total).step_by(COMPARED) {
             let cols = COMPARED.min(total - at);
             let first = self.first + at as u32;
@@ -111,7 +110,6 @@ impl Block<'_> {
                 queries,
                 rows.part(at, 0).transposed(),
                 integers,
-                &mut products,
                 #[inline(always)]
                 |query, products| {
                     of_rows.score(products, rounded.map_or(1.0, |rounded| rounded.units[0][query]));
