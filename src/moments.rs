@@ -10,12 +10,16 @@ const SUMMED_ROWS: usize = 1024;
 /// Mean of `rows [n, dim]`.
 pub fn mean(rows: &[f32], dim: usize) -> Vec<f64> {
     let sum = |rows: &[f32]| {
-        vectorized(|| {
-            rows.chunks(dim).fold(vec![0.0; dim], |mut sum: Vec<f64>, row| {
-                sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
+        vectorized(
+            #[inline(always)]
+            || {
+                let mut sum = vec![0.0; dim];
+                for row in rows.chunks_exact(dim) {
+                    sum.iter_mut().zip(row).for_each(|(s, x)| *s += f64::from(*x));
+                }
                 sum
-            })
-        })
+            },
+        )
     };
     let sums: Vec<Vec<f64>> = rows.par_chunks(SUMMED_ROWS * dim).map(sum).collect();
     let count = (rows.len() / dim) as f64;

@@ -11,7 +11,10 @@ pub(crate) fn vectorized<R>(f: impl FnOnce() -> R) -> R {
 /// Index of the first value that is NaN or infinite, found in a pass without branches where there is none.
 pub(crate) fn first_not_finite(values: &[f32]) -> Option<usize> {
     const EXPONENT: u32 = 0x7f80_0000;
-    let found = vectorized(|| values.iter().fold(false, |found, v| found | (v.to_bits() & EXPONENT == EXPONENT)));
+    let found = vectorized(
+        #[inline(always)]
+        || values.iter().fold(false, |found, v| found | (v.to_bits() & EXPONENT == EXPONENT)),
+    );
     if found { values.iter().position(|v| !v.is_finite()) } else { None }
 }
 

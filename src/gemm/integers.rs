@@ -55,11 +55,14 @@ impl Quantized {
         let parts: Vec<usize> = (0..cols).step_by(MEASURED).collect();
         let sums = parts.into_par_iter().map(|first| {
             let mut sums = vec![0.0; rows];
-            vectorized(|| {
-                for col in first..(first + MEASURED).min(cols) {
-                    sums.iter_mut().zip(column(col)).for_each(|(sum, x)| *sum += x * x);
-                }
-            });
+            vectorized(
+                #[inline(always)]
+                || {
+                    for col in first..(first + MEASURED).min(cols) {
+                        sums.iter_mut().zip(column(col)).for_each(|(sum, x)| *sum += x * x);
+                    }
+                },
+            );
             sums
         });
         let mut units = vec![0.0; rows];
@@ -73,18 +76,21 @@ impl Quantized {
         lines.for_each(|(line, bits)| {
             let first = column(2 * line);
             let second = (2 * line + 1 < cols).then(|| column(2 * line + 1));
-            vectorized(|| match second {
-                Some(second) => {
-                    for ((bits, scale), (first, second)) in bits.iter_mut().zip(&scales).zip(first.iter().zip(second)) {
-                        *bits = pair(nearest(first * scale), nearest(second * scale));
+            vectorized(
+                #[inline(always)]
+                || match second {
+                    Some(second) => {
+                        for ((bits, scale), (first, second)) in bits.iter_mut().zip(&scales).zip(first.iter().zip(second)) {
+                            *bits = pair(nearest(first * scale), nearest(second * scale));
+                        }
                     }
-                }
-                None => bits
-                    .iter_mut()
-                    .zip(&scales)
-                    .zip(first)
-                    .for_each(|((bits, scale), x)| *bits = pair(nearest(x * scale), nearest(0.0))),
-            });
+                    None => bits
+                        .iter_mut()
+                        .zip(&scales)
+                        .zip(first)
+                        .for_each(|((bits, scale), x)| *bits = pair(nearest(x * scale), nearest(0.0))),
+                },
+            );
         });
         Self { bits, row_step: 1, col_step: rows, units }
     }

@@ -7,6 +7,7 @@ use super::table_step;
 use crate::case::{Case, Fill};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, shader};
 use crate::plan::{Limits, Plan};
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
 /// Row `step` of `sum [steps, cols]` (+)= scale x the sum over rows of `x [rows, cols]`; a `sum` of one row serves every step.
@@ -54,13 +55,23 @@ impl Op for ColumnSum {
         let cols = p.cols as usize;
         // Chunks of rows are summed apart and then together, in order: the sum does not depend on the number of threads, and
         // rounding errors stay small.
-        let add = |mut a: Vec<f32>, b: &[f32]| {
-            a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
-            a
+        let chunk = |rows: &[f32]| {
+            vectorized(
+                #[inline(always)]
+                || {
+                    let mut sum = vec![0.0; cols];
+                    for row in rows.chunks_exact(cols) {
+                        sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+                    }
+                    sum
+                },
+            )
         };
-        let chunk = |rows: &[f32]| rows.chunks(cols).fold(vec![0.0; cols], add);
         let sums: Vec<Vec<f32>> = x.real().par_chunks(256 * cols).map(chunk).collect();
-        let total = sums.iter().fold(vec![0.0; cols], |total, sum| add(total, sum));
+        let mut total = vec![0.0; cols];
+        for sum in sums {
+            total.iter_mut().zip(sum).for_each(|(total, sum)| *total += sum);
+        }
         let sum = &mut sum.real()[(p.step * p.record_stride) as usize..][..cols];
         for (sum, total) in sum.iter_mut().zip(total) {
             *sum = p.scale * total + if p.accumulate != 0 { *sum } else { 0.0 };

@@ -85,7 +85,7 @@ impl Op for Normalize {
         let inverse_norm = &mut inverse_norm.real()[p.first_row as usize..];
         let rows = x.real().par_chunks(cols).zip(y.real().par_chunks_mut(cols)).zip(inverse_norm.par_iter_mut());
         rows.with_min_len(64).for_each(|((x, y), inverse)| {
-            *inverse = vectorized(|| {
+            *inverse = vectorized(#[inline(always)] || {
                 let factor = inverse_norm_of(x);
                 y.iter_mut().zip(x).for_each(|(y, x)| *y = x * factor);
                 factor

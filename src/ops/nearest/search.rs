@@ -142,7 +142,7 @@ impl Block<'_> {
     fn score(&self, query: &[f32], id: u32) -> Option<f32> {
         let row = id.wrapping_sub(self.first) as usize;
         let values = self.rows.chunks_exact(self.dim).nth(row)?;
-        Some(vectorized(|| dot(query, values)) + self.offset.map_or(0.0, |offset| offset[row]))
+        Some(vectorized(#[inline(always)] || dot(query, values)) + self.offset.map_or(0.0, |offset| offset[row]))
     }
 }
 
