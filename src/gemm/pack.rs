@@ -7,7 +7,7 @@ use super::buffer::Buffer;
 use super::kernel::{Panel, Rows, TILE_ROWS};
 
 /// Columns of B that are transposed together.
-const SIDE: usize = 4;
+const SIDE: usize = 8;
 
 /// Rows that are asked for before they are packed: the next may lie in another page of memory, where no processor looks by itself.
 const AHEAD: usize = 6;
