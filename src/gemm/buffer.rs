@@ -37,7 +37,7 @@ impl Drop for Buffer {
         // A thread that ends keeps nothing.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.len() < KEPT && values.len() <= KEPT_LEN {
+            if !values.is_empty() && spare.len() < KEPT && values.len() <= KEPT_LEN {
                 spare.push(values);
             }
         });
