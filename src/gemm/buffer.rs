@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
-/// Buffers that a thread keeps, and numbers in each, at most: 64 MiB.
+/// Buffers that a thread keeps, and numbers in each, at most: 64 MiB of them.
 const KEPT: usize = 4;
 const KEPT_LEN: usize = 1 << 24;
 

@@ -25,7 +25,7 @@ const CHUNK: usize = 1 << 14;
 /// step's row of `seeds [steps or 1, 1]`. `x` and `y` may span row windows.
 ///
 /// # Panics
-/// If the shapes differ, or the rate is not in 0..1.
+/// If the shapes do not fit together, or the rate is not in 0..1.
 pub fn gelu(plan: &mut Plan, seeds: Tensor, bias: Tensor, x: Tensor, y: Tensor, rate: f32) {
     assert!(x.shape == y.shape && x.shape.batch == 1, "gelu: shapes differ: {x} and {y}");
     assert!(bias.rows() == 1 && bias.cols() == x.cols(), "gelu: {bias} to {x}");
