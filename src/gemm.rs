@@ -31,12 +31,15 @@ use packed::Packed;
 
 /// Contraction indices of a pass: with [`BLOCK_COLS`] 384 KiB of packed B. A longer sum visits C once for each pass.
 const BLOCK_DEPTH: usize = 384;
-/// Columns of C that a task makes.
+/// Columns of C that a task makes, and in a pass of few contraction indices up to four times as many, in as much memory.
 const BLOCK_COLS: usize = 256;
-/// Rows of A that visit all panels before the next rows do: their part of a pass stays in cache meanwhile.
-const BLOCK_ROWS: usize = 96;
+/// Rows of A that visit all panels before the next rows do, some tiles: their part of a pass stays in the core's first cache, and rows of
+/// C are written as far as the block reaches.
+const BLOCK_ROWS: usize = 24;
+/// Rows that are worth a task.
+const TASK_ROWS: usize = 48;
 /// Rows of C up to which B is used as it lies in memory, where its rows are contiguous.
-const LOW_ROWS: usize = 64;
+const LOW_ROWS: usize = 48;
 /// Elements so far apart, or a multiple, fall into the same few sets of the caches.
 const COLLIDING_STEP: usize = 256;
 /// Multiply-adds that are worth another thread: a task of half of them takes about as long as it takes to hand it over.
@@ -157,16 +160,23 @@ impl<'a> Product<'a> {
             return self.symmetric();
         }
         // Four tasks for each thread, so that none waits long for another.
-        let row_blocks = (4 * threads).div_ceil(n.div_ceil(BLOCK_COLS)).min(m.div_ceil(BLOCK_ROWS / 2));
+        let row_blocks = (4 * threads).div_ceil(n.div_ceil(self.block_cols())).min(m.div_ceil(TASK_ROWS));
         self.blocks(m.div_ceil(row_blocks)).into_par_iter().for_each(|block| self.make(block));
+    }
+
+    /// Columns of a block: whole panels.
+    fn block_cols(&self) -> usize {
+        let as_much = BLOCK_COLS * BLOCK_DEPTH / self.shape[2];
+        as_much.clamp(BLOCK_COLS, 4 * BLOCK_COLS).next_multiple_of(kernel::MAX_WIDTH)
     }
 
     /// All of C, in blocks of so many rows.
     fn blocks(&self, rows: usize) -> Vec<Block> {
         let [m, n, _] = self.shape;
+        let block_cols = self.block_cols();
         let stripe = |row: usize| {
-            let block = move |col| Block { rows: row..(row + rows).min(m), cols: col..(col + BLOCK_COLS).min(n) };
-            (0..n).step_by(BLOCK_COLS).map(block)
+            let block = move |col| Block { rows: row..(row + rows).min(m), cols: col..(col + block_cols).min(n) };
+            (0..n).step_by(block_cols).map(block)
         };
         (0..m).step_by(rows).flat_map(stripe).collect()
     }
@@ -186,7 +196,7 @@ impl<'a> Product<'a> {
     fn symmetric(&self) {
         let [n, _, _] = self.shape;
         // Narrow enough to leave out almost half, and not so narrow that packing costs as much.
-        let height = (n / 8).clamp(BLOCK_ROWS / 2, BLOCK_COLS);
+        let height = (n / 8).clamp(TASK_ROWS, BLOCK_COLS);
         let stripe = |row: usize| {
             let block = move |col| Block { rows: row..(row + height).min(n), cols: col..(col + BLOCK_COLS).min(n) };
             (row..n).step_by(BLOCK_COLS).map(block)
@@ -231,10 +241,9 @@ impl Job for Task<'_> {
     #[inline(always)]
     fn run<S: Simd, E: Arithmetic<S>>(self, simd: S) {
         let Self { shape: [m, n, k], a, b, col, target, add } = self;
-        // Few rows do not repay packing, unless narrow panels would load from lines of cache that displace each other.
-        let displaced = !kernel::wide::<S>() && b.row_step.is_multiple_of(COLLIDING_STEP);
-        let worth = m > if displaced { LOW_ROWS / 2 } else { LOW_ROWS };
-        let mut packed = Packed::new::<S>(b, col..col + n, k, worth);
+        // Few rows do not repay packing, unless they would load from lines of cache that displace each other.
+        let low = if b.row_step.is_multiple_of(COLLIDING_STEP) { LOW_ROWS / 2 } else { LOW_ROWS };
+        let mut packed = Packed::new::<S>(b, col..col + n, k, m > low);
         for indices in packed.passes() {
             packed.pack(indices.clone());
             for row in (0..m).step_by(BLOCK_ROWS) {

@@ -9,7 +9,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("memory", &["error"]),
     ("lanes", &["error"]),
     ("simd", &[]),
-    ("gemm", &["simd"]),
+    ("gemm", &["memory", "simd"]),
     ("float16", &[]),
     ("random", &[]),
     ("select", &[]),

@@ -3,11 +3,12 @@
 use std::marker::PhantomData;
 use std::mem::take;
 
+use bytemuck::Pod;
 use rayon::prelude::*;
 
 use crate::backend::{Backend, Data, Feed, Program};
 use crate::error::Result;
-use crate::memory;
+use crate::memory::{self, Aligned};
 use crate::op::{ErasedOp, Io, View, ViewMut};
 use crate::plan::{Limits, Node, Plan, Routine, TensorInfo, Window};
 use crate::tensor::{DType, Tensor};
@@ -62,7 +63,7 @@ impl<F: Real> Backend for Host<F> {
 }
 
 /// A float type that host programs compute in.
-pub trait Real: Copy + Default + Send + Sync + 'static {
+pub trait Real: Pod + Default + Send + Sync + 'static {
     /// Name of the device in this type.
     const DEVICE: &'static str;
     /// From a float that crosses the device boundary.
@@ -115,9 +116,8 @@ impl Real for f64 {
     }
 }
 
-#[derive(Debug)]
 enum Buffer<F> {
-    Real(Vec<F>),
+    Real(Aligned<F>),
     Index(Vec<u32>),
 }
 
@@ -134,17 +134,17 @@ pub struct HostProgram<F> {
 }
 
 fn allocate<F: Real>(info: &TensorInfo) -> Result<Vec<Buffer<F>>> {
-    let buffer = |window: Window| match info.tensor.dtype {
-        DType::F32 => zeroed(window.tensor).map(Buffer::Real),
-        DType::U32 => zeroed(window.tensor).map(Buffer::Index),
+    let buffer = |window: Window| {
+        let tensor = window.tensor;
+        let (rows, cols) = (tensor.shape.batch as usize * tensor.rows() as usize, tensor.cols() as usize);
+        let zeros = match info.tensor.dtype {
+            DType::F32 => Aligned::zeros(rows, cols).map(Buffer::Real),
+            DType::U32 => memory::zeros(rows, cols).map(Buffer::Index),
+        };
+        let hint = "use fewer rows (--max-items) or a smaller batch (--batch-size)";
+        zeros.map_err(|error| error.at(tensor).hint(hint))
     };
     info.windows().map(buffer).collect()
-}
-
-fn zeroed<T: Copy + Default>(tensor: Tensor) -> Result<Vec<T>> {
-    let hint = "use fewer rows (--max-items) or a smaller batch (--batch-size)";
-    let (rows, cols) = (tensor.shape.batch as usize * tensor.rows() as usize, tensor.cols() as usize);
-    memory::zeros(rows, cols).map_err(|error| error.at(tensor).hint(hint))
 }
 
 impl<F: Real> HostProgram<F> {

@@ -4,19 +4,21 @@
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
+use crate::memory::Aligned;
+
 /// Buffers that a thread keeps, and numbers in each, at most: 64 MiB of them.
 const KEPT: usize = 4;
 const KEPT_LEN: usize = 1 << 24;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Aligned<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Numbers, of which nothing is known at first; their memory goes back to the thread.
 #[derive(Default)]
 pub(super) struct Buffer {
     /// These and maybe others.
-    values: Vec<f32>,
+    values: Aligned<f32>,
     len: usize,
 }
 
@@ -25,7 +27,7 @@ impl Buffer {
     pub(super) fn of(len: usize) -> Self {
         let mut values = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         if values.len() < len {
-            values = vec![0.0; len];
+            values = Aligned::new(len);
         }
         Self { values, len }
     }

@@ -38,7 +38,7 @@ pub(super) fn panels<S: Simd>(n: usize) -> Vec<Panel> {
 }
 
 /// Widest panel: four vectors of sixteen.
-const MAX_WIDTH: usize = 64;
+pub(super) const MAX_WIDTH: usize = 64;
 
 /// Numbers in a vector.
 const fn lanes<S: Simd>() -> usize {
