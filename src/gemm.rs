@@ -33,9 +33,8 @@ use packed::Packed;
 const BLOCK_DEPTH: usize = 384;
 /// Columns of C that a task makes, and in a pass of few contraction indices up to four times as many, in as much memory.
 const BLOCK_COLS: usize = 256;
-/// Rows of A that visit all panels before the next rows do, some tiles: their part of a pass stays in the core's first cache, and rows of
-/// C are written as far as the block reaches.
-const BLOCK_ROWS: usize = 24;
+/// Rows of A that are handed on at a time: where they are copied, of lines of cache that are used whole.
+const BLOCK_ROWS: usize = 96;
 /// Rows that are worth a task.
 const TASK_ROWS: usize = 48;
 /// Rows of C up to which B is used as it lies in memory, where its rows are contiguous.

@@ -1,6 +1,7 @@
 //! Products of 16-bit integers, which processors of 16-bit and 32-bit integer vectors make two at a time: rows are scaled such that sums
 //! of products are exact in 32 bits, and are off by rounding alone, a few ten-thousandths of their lengths.
 
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::Matrix;
@@ -32,17 +33,21 @@ pub(crate) struct Quantized {
 impl Quantized {
     /// Rounds a matrix; an odd column comes beside zeros. What was contiguous stays so. What is not finite makes its row NaN.
     pub(super) fn of(matrix: Matrix<'_>, rows: usize, cols: usize) -> Self {
-        if matrix.col_step == 1 { Self::measured(matrix, rows, cols).0 } else { Self::of_columns(matrix, rows, cols) }
+        if matrix.col_step == 1 { Self::of_rows(matrix, rows, cols, false).0 } else { Self::of_columns(matrix, rows, cols) }
     }
 
     /// Rounds a matrix of contiguous rows, and measures in each the length of what that takes from it.
     pub(crate) fn measured(matrix: Matrix<'_>, rows: usize, cols: usize) -> (Self, Vec<f32>) {
+        Self::of_rows(matrix, rows, cols, true)
+    }
+
+    fn of_rows(matrix: Matrix<'_>, rows: usize, cols: usize, measures: bool) -> (Self, Vec<f32>) {
         let width = cols.div_ceil(2);
         let (mut bits, mut units, mut rests) = (Buffer::of(rows * width), vec![0.0; rows], vec![0.0; rows]);
         let lines = bits.par_chunks_mut(width).zip(&mut units).zip(&mut rests).enumerate().with_min_len(CHUNK.div_ceil(cols));
         lines.for_each(|(row, ((bits, unit), rest))| {
             let numbers = &matrix.data[row * matrix.row_step..][..cols];
-            (*unit, *rest) = vectorized(|| quantize(numbers, bits));
+            (*unit, *rest) = Arch::new().dispatch(Round { numbers, bits, measures });
         });
         (Self { bits, row_step: width, col_step: 1, units }, rests)
     }
@@ -109,17 +114,29 @@ fn scale(unit: f32) -> f32 {
     if unit >= f32::MIN_POSITIVE { unit.recip() } else { 0.0 }
 }
 
-/// Rounds a row to pairs of integers; the unit, and the length of what that takes from it.
-#[inline(always)]
-fn quantize(row: &[f32], bits: &mut [f32]) -> (f32, f32) {
-    let unit = square(row, |x| x).sqrt() / LENGTH;
-    let scale = scale(unit);
-    let (pairs, last) = row.as_chunks();
-    bits.iter_mut().zip(pairs).for_each(|(bits, &[first, second])| *bits = pair(nearest(first * scale), nearest(second * scale)));
-    if let (Some(bits), [last]) = (bits.last_mut(), last) {
-        *bits = pair(nearest(last * scale), nearest(0.0));
+/// Rounds a row to pairs of integers: the unit, and if it `measures`, the length of what that takes from it. A type, which is inlined where it
+/// is compiled for wide vectors.
+struct Round<'a> {
+    numbers: &'a [f32],
+    bits: &'a mut [f32],
+    measures: bool,
+}
+
+impl WithSimd for Round<'_> {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (f32, f32) {
+        let Self { numbers, bits, measures } = self;
+        let unit = square(numbers, |x| x).sqrt() / LENGTH;
+        let scale = scale(unit);
+        // As they lie in memory, pairs are integers one after another, and a zero may be the last.
+        let (integers, odd) = bytemuck::cast_slice_mut::<f32, i16>(bits).split_at_mut(numbers.len());
+        integers.iter_mut().zip(numbers).for_each(|(integer, x)| *integer = nearest(x * scale).to_bits() as i16);
+        odd.fill(0);
+        let rest = if measures { square(numbers, |x| x - (nearest(x * scale) - ROUND) * unit).sqrt() } else { 0.0 };
+        (unit, rest)
     }
-    (unit, square(row, |x| x - (nearest(x * scale) - ROUND) * unit).sqrt())
 }
 
 /// Adding 1.5 * 2^23 leaves the nearest integer in the low bits.

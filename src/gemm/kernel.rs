@@ -68,6 +68,12 @@ impl Rows<'_> {
     fn offset(&self, row: usize) -> usize {
         row / TILE_ROWS * self.tile_step + row % TILE_ROWS * self.a.row_step
     }
+
+    /// Some of them, from the first of a tile on.
+    #[inline(always)]
+    pub(super) fn part(&self, rows: Range<usize>) -> Self {
+        Self { a: Matrix { data: &self.a.data[self.offset(rows.start)..], ..self.a }, count: rows.len(), ..*self }
+    }
 }
 
 /// Where tiles of C go: tasks write different ones at the same time.

@@ -8,6 +8,10 @@ use super::buffer::Buffer;
 use super::kernel::{self, Arithmetic, Panel, Rows, TILE_ROWS, Target};
 use super::{BLOCK_DEPTH, COLLIDING_STEP, Matrix, pack};
 
+/// Rows of A that visit all panels before the next rows do, some tiles: their part of a pass stays in the core's first cache, and rows of
+/// C are written as far as the block reaches.
+const VISITING_ROWS: usize = 4 * TILE_ROWS;
+
 /// Columns of B.
 pub(super) struct Packed<'a> {
     b: Matrix<'a>,
@@ -80,14 +84,17 @@ impl<'a> Packed<'a> {
         } else {
             Rows { a, count, depth, tile_step: TILE_ROWS * a.row_step }
         };
-        for panel in &self.panels {
-            let values = if packs(self.in_place, panel) {
-                Matrix::by_rows(&self.values[panel.first * depth..][..panel.width * depth], panel.width)
-            } else {
-                self.b.part(first, self.cols.start + panel.first)
-            };
-            // SAFETY: as the caller promises.
-            unsafe { kernel::multiply::<S, E>(simd, &rows, panel, values, target.at(0, panel.first), add) };
+        for first_row in (0..count).step_by(VISITING_ROWS) {
+            let rows = rows.part(first_row..(first_row + VISITING_ROWS).min(count));
+            for panel in &self.panels {
+                let values = if packs(self.in_place, panel) {
+                    Matrix::by_rows(&self.values[panel.first * depth..][..panel.width * depth], panel.width)
+                } else {
+                    self.b.part(first, self.cols.start + panel.first)
+                };
+                // SAFETY: as the caller promises.
+                unsafe { kernel::multiply::<S, E>(simd, &rows, panel, values, target.at(first_row, panel.first), add) };
+            }
         }
     }
 }
