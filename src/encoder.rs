@@ -11,8 +11,8 @@ use crate::ops::normalize::normalize;
 use crate::plan::{Plan, Routine};
 use crate::tensor::Tensor;
 
-/// Rows of a piece also where those are too wide to stay in cache: a product packs W anew for every piece. 4096 -> 64 dimensions took
-/// a fifth less processor time by 256 rows than by 64, and the same by 512 (x86-64 with AVX-512, 1 MiB of second-level cache).
+/// Rows of a piece also where those are too wide to stay in cache: W comes from memory for every piece. 4096 -> 64 dimensions took a tenth more
+/// time by 32 rows than by 256, and no less by 64 (x86-64 with AVX-512, 1 MiB of second-level cache).
 const LEAST_PIECE: usize = 256;
 
 /// A map that is ready to encode on a backend: by several programs at once, each on a piece of the rows that stays in its cache.
@@ -86,7 +86,7 @@ impl Encoder {
         let fitting = feed.piece_bytes / 4 / map.dim_in.max(map.hidden_width());
         let piece = (fitting / 64 * 64).clamp(LEAST_PIECE, 65_536).min(rows.max(1));
         let mut plan = Plan::new(backend.limits());
-        let network = Network::new(&mut plan, map);
+        let network = Network::encoding(&mut plan, map);
         let recorded = Recorded::new(&mut plan, &network, map, piece as u32);
         let programs = feed.programs.clamp(1, rows.div_ceil(piece).max(1));
         let mut lanes = Vec::new();

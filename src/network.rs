@@ -23,6 +23,8 @@ const HIDDEN_RATE: f32 = 10.0;
 
 /// The tensors of a [`Map`] on a plan.
 pub struct Network {
+    /// Of products of rows with weights: NT with weights as a map holds them, NN with their transposes.
+    layout: Layout,
     weight: Tensor,
     bias: Tensor,
     hidden: Option<HiddenTensors>,
@@ -83,16 +85,26 @@ pub struct Trainable {
 impl Network {
     /// Declares the parameters of a map.
     pub fn new(plan: &mut Plan, map: &Map) -> Self {
+        Self::held(plan, map, Layout::NT)
+    }
+
+    /// As [`new`](Self::new), to encode alone: weights lie as products take them in, which then need not turn them for every piece of rows.
+    pub fn encoding(plan: &mut Plan, map: &Map) -> Self {
+        Self::held(plan, map, Layout::NN)
+    }
+
+    fn held(plan: &mut Plan, map: &Map, layout: Layout) -> Self {
         let (dim_in, dim_out, width) = (map.dim_in as u32, map.dim_out as u32, map.hidden_width() as u32);
-        let weight = plan.state("weight", [dim_out, dim_in]);
+        let shape = |[to, from]: [u32; 2]| if layout == Layout::NN { [from, to] } else { [to, from] };
+        let weight = plan.state("weight", shape([dim_out, dim_in]));
         let bias = plan.state("bias", [1, dim_out]);
         let hidden = (width > 0).then(|| HiddenTensors {
-            weight: plan.state("hidden weight", [width, dim_in]),
+            weight: plan.state("hidden weight", shape([width, dim_in])),
             bias: plan.state("hidden bias", [1, width]),
-            output: plan.state("hidden output", [dim_out, width]),
+            output: plan.state("hidden output", shape([dim_out, width])),
             no_seed: plan.indices("no seed", [1, 1]),
         });
-        Self { weight, bias, hidden, metric: map.metric, input_normalized: map.input_normalized }
+        Self { layout, weight, bias, hidden, metric: map.metric, input_normalized: map.input_normalized }
     }
 
     /// Writes the parameters of a map of the same shapes.
@@ -100,14 +112,23 @@ impl Network {
     /// # Errors
     /// As [`Program::write_rows`].
     pub fn write(&self, program: &mut dyn Program, map: &Map) -> Result<()> {
-        program.write(self.weight, &map.weight[..])?;
+        self.write_weight(program, self.weight, &map.weight)?;
         program.write(self.bias, &map.bias[..])?;
         if let (Some(tensors), Some(hidden)) = (self.hidden, &map.hidden) {
-            program.write(tensors.weight, &hidden.weight[..])?;
+            self.write_weight(program, tensors.weight, &hidden.weight)?;
             program.write(tensors.bias, &hidden.bias[..])?;
-            program.write(tensors.output, &hidden.output[..])?;
+            self.write_weight(program, tensors.output, &hidden.output)?;
         }
         Ok(())
+    }
+
+    fn write_weight(&self, program: &mut dyn Program, tensor: Tensor, weight: &[f32]) -> Result<()> {
+        if self.layout == Layout::NT {
+            return program.write(tensor, weight);
+        }
+        let (from, to) = (tensor.rows() as usize, tensor.cols() as usize);
+        let transposed: Vec<f32> = (0..from * to).map(|i| weight[i % to * from + i / to]).collect();
+        program.write(tensor, &transposed[..])
     }
 
     /// Reads the parameters back.
@@ -151,17 +172,17 @@ impl Network {
 
     /// Records `z [rows, dim_out]` of `x [rows, dim_in]`; with dropout, for a training step.
     pub fn forward(&self, plan: &mut Plan, x: Tensor, z: Tensor, dropout: Option<Dropout>) -> Encoded {
-        matmul(plan, Layout::NT, x, self.weight, z, Write::Set);
+        matmul(plan, self.layout, x, self.weight, z, Write::Set);
         add_bias(plan, self.bias, z);
         let hidden = self.hidden.map(|hidden| {
             let shape = [x.rows(), hidden.bias.cols()];
             let units = Units { values: plan.scratch("hidden units", shape), slopes: plan.scratch("slopes", shape) };
             // Rows are encoded as exactly as they can be; steps have more noise than rounding adds.
             let product: Product = if dropout.is_some() { matmul_rounded } else { matmul };
-            product(plan, Layout::NT, x, hidden.weight, units.slopes, Write::Set);
+            product(plan, self.layout, x, hidden.weight, units.slopes, Write::Set);
             let (seeds, rate) = dropout.map_or((hidden.no_seed, 0.0), |d| (d.seeds, d.rate));
             gelu(plan, seeds, hidden.bias, units.slopes, units.values, rate);
-            matmul(plan, Layout::NT, units.values, hidden.output, z, Write::Add);
+            matmul(plan, self.layout, units.values, hidden.output, z, Write::Add);
             units
         });
         Encoded { z, hidden }

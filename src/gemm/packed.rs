@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::buffer::Buffer;
-use super::kernel::{self, Arithmetic, Panel, Rows, TILE_ROWS, Target};
+use super::kernel::{self, Arithmetic, MAX_WIDTH, Panel, Rows, TILE_ROWS, Target};
 use super::{BLOCK_DEPTH, COLLIDING_STEP, Matrix, pack};
 
 /// Rows of A that visit all panels before the next rows do, some tiles: their part of a pass stays in the core's first cache, and rows of
@@ -34,7 +34,8 @@ impl<'a> Packed<'a> {
         let pass = depth.div_ceil(depth.div_ceil(BLOCK_DEPTH));
         let panels = kernel::panels::<S>(cols.len());
         let values = Buffer::of(panels.iter().map(|panel| panel.width).sum::<usize>() * pass);
-        let in_place = b.col_step == 1 && !worth;
+        // Rows no longer than a panel lie as they would be packed.
+        let in_place = b.col_step == 1 && (!worth || b.row_step <= MAX_WIDTH);
         Self { b, cols, depth: [depth, pass], panels, in_place, values, indices: 0..0, gathered: Buffer::default() }
     }
 
