@@ -5,7 +5,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::buffer::Buffer;
-use super::kernel::{self, Arithmetic, MAX_WIDTH, Panel, Rows, TILE_ROWS, Target};
+use super::kernel::{self, Arithmetic, Panel, Rows, TILE_ROWS, Target};
 use super::{BLOCK_DEPTH, COLLIDING_STEP, Matrix, pack};
 
 /// Rows of A that visit all panels before the next rows do, some tiles: their part of a pass stays in the core's first cache, and rows of
@@ -35,7 +35,8 @@ impl<'a> Packed<'a> {
         let panels = kernel::panels::<S>(cols.len());
         let values = Buffer::of(panels.iter().map(|panel| panel.width).sum::<usize>() * pass);
         // Rows no longer than a panel lie as they would be packed.
-        let in_place = b.col_step == 1 && (!worth || b.row_step <= MAX_WIDTH);
+        let narrow = panels.first().is_some_and(|panel| b.row_step <= panel.width);
+        let in_place = b.col_step == 1 && (!worth || narrow);
         Self { b, cols, depth: [depth, pass], panels, in_place, values, indices: 0..0, gathered: Buffer::default() }
     }
 
