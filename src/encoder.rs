@@ -11,8 +11,8 @@ use crate::ops::normalize::normalize;
 use crate::plan::{Plan, Routine};
 use crate::tensor::Tensor;
 
-/// Rows of a piece also where those are too wide to stay in cache: W comes from memory for every piece. 4096 -> 64 dimensions took a tenth more
-/// time by 32 rows than by 256, and no less by 64 (x86-64 with AVX-512, 1 MiB of second-level cache).
+/// Rows of a piece also where those are too wide to stay in cache: W comes from memory for every piece. 4096 -> 64 dimensions took a
+/// tenth more time by 32 rows than by 256, and no less by 64 (x86-64 with AVX-512, 1 MiB of second-level cache).
 const LEAST_PIECE: usize = 256;
 
 /// A map that is ready to encode on a backend: by several programs at once, each on a piece of the rows that stays in its cache.

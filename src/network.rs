@@ -88,7 +88,8 @@ impl Network {
         Self::held(plan, map, Layout::NT)
     }
 
-    /// As [`new`](Self::new), to encode alone: weights lie as products take them in, which then need not turn them for every piece of rows.
+    /// As [`new`](Self::new), to encode alone, not to train or read back: weights are held transposed, `[dim_in, dim_out]`, as products
+    /// take them in, which then need not turn them for every piece of rows.
     pub fn encoding(plan: &mut Plan, map: &Map) -> Self {
         Self::held(plan, map, Layout::NN)
     }

@@ -114,8 +114,8 @@ fn scale(unit: f32) -> f32 {
     if unit >= f32::MIN_POSITIVE { unit.recip() } else { 0.0 }
 }
 
-/// Rounds a row to pairs of integers: the unit, and if it `measures`, the length of what that takes from it. A type, which is inlined where it
-/// is compiled for wide vectors.
+/// Rounds a row to pairs of integers: the unit, and if it `measures`, the length of what that takes from it, else 0. A type, which is
+/// inlined where it is compiled for wide vectors.
 struct Round<'a> {
     numbers: &'a [f32],
     bits: &'a mut [f32],
