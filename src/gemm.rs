@@ -6,6 +6,7 @@
 
 mod bfloat16;
 mod buffer;
+mod bytes;
 mod integers;
 #[expect(
     unsafe_code,
@@ -22,10 +23,12 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+pub(crate) use bytes::LARGEST;
 pub(crate) use integers::{Integers, LENGTH, Quantized};
 pub(crate) use scan::scan;
 
 use bfloat16::{Bfloat16, Pairs};
+use bytes::{Bytes, Offset};
 use kernel::{Arithmetic, Float32, Target};
 use packed::Packed;
 
@@ -93,29 +96,58 @@ pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32
     let threads = rayon::current_num_threads().min((m * n * k).div_ceil(THREAD_WORK));
     let product = Product::new(shape, a, b, c, c_step, add);
     if threads == 1 {
-        return product.blocks(m).into_iter().for_each(|block| product.make(block));
+        return product.blocks(m).into_iter().for_each(|block| product.make(&block));
     }
     product.spread(threads);
 }
 
 /// [`gemm`] of factors that are rounded to bfloat16, or in each row of A and column of B to 16-bit integers, where the processor multiplies
 /// such numbers; sums are in float32.
-pub(crate) fn gemm_rounded([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
+pub(crate) fn gemm_rounded(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
+    let [m, n, k] = shape;
     a.check("A", m, k);
     b.check("B", k, n);
-    let spread = |a: Matrix<'_>, b: Matrix<'_>, numbers: Numbers<'_>, c: &mut [f32]| {
-        let product = Product::new([m, n, k.div_ceil(2)], a, b.transposed(), c, c_step, add);
-        Product { numbers, ..product }.spread(rayon::current_num_threads());
-    };
     if let Some(bfloat16) = Bfloat16::detect() {
         let [a, b] = [Pairs::round(bfloat16, a, m, k), Pairs::round(bfloat16, b.transposed(), n, k)];
-        spread(a.matrix(), b.matrix(), Numbers::Bfloat16(bfloat16), c);
+        spread_rounded([m, n, k.div_ceil(2)], a.matrix(), b.matrix(), Numbers::Bfloat16(bfloat16), c, c_step, add);
     } else if let Some(integers) = Integers::detect() {
         let [a, b] = [Quantized::of(a, m, k), Quantized::of(b.transposed(), n, k)];
-        spread(a.matrix(), b.matrix(), Numbers::Integers(integers, [&a.units, &b.units]), c);
+        let scale = Scale { of_rows: &a.units, of_cols: &b.units, zeros: &vec![0; n] };
+        spread_rounded([m, n, k.div_ceil(2)], a.matrix(), b.matrix(), Numbers::Integers(integers, scale), c, c_step, add);
     } else {
-        gemm([m, n, k], a, b, c, c_step, add);
+        gemm(shape, a, b, c, c_step, add);
     }
+}
+
+/// [`gemm`] of factors that are rounded to 8-bit integers, in each row of A and column of B, where the processor multiplies such numbers and
+/// both are contiguous; elsewhere it is [`gemm_rounded`].
+pub(crate) fn gemm_coarse(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
+    let [m, n, k] = shape;
+    a.check("A", m, k);
+    b.check("B", k, n);
+    match Integers::detect_bytes() {
+        Some(integers) if a.col_step == 1 && b.row_step == 1 && k <= bytes::MAX_COLS => {
+            let [a, b] = [Bytes::of(a, m, k, Offset::Half), Bytes::of(b.transposed(), n, k, Offset::Zero)];
+            let zeros: Vec<i32> = b.sums.iter().map(|sum| 128 * sum).collect();
+            let scale = Scale { of_rows: &a.units, of_cols: &b.units, zeros: &zeros };
+            spread_rounded([m, n, k.div_ceil(4)], a.matrix(), b.matrix(), Numbers::Integers(integers, scale), c, c_step, add);
+        }
+        _ => gemm_rounded(shape, a, b, c, c_step, add),
+    }
+}
+
+/// A product of elements that are several numbers each; B as rows of its columns.
+fn spread_rounded(
+    shape: [usize; 3],
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    numbers: Numbers<'_>,
+    c: &mut [f32],
+    c_step: usize,
+    add: bool,
+) {
+    let product = Product::new(shape, a, b.transposed(), c, c_step, add);
+    Product { numbers, ..product }.spread(rayon::current_num_threads());
 }
 
 /// A product, made in blocks of C.
@@ -134,8 +166,26 @@ enum Numbers<'a> {
     Float32,
     /// Pairs of bfloat16 numbers.
     Bfloat16(Bfloat16),
-    /// Pairs of integers, and the units of rows of A and of columns of B.
-    Integers(Integers, [&'a [f32]; 2]),
+    /// Several integers.
+    Integers(Integers, Scale<'a>),
+}
+
+/// What sums of products of integers stand for.
+#[derive(Clone, Copy)]
+struct Scale<'a> {
+    /// What 1 stands for in each row of A.
+    of_rows: &'a [f32],
+    /// The same of each column of B.
+    of_cols: &'a [f32],
+    /// What a sum is that stands for 0, in each column.
+    zeros: &'a [i32],
+}
+
+impl Scale<'_> {
+    fn part(self, Block { rows, cols }: &Block) -> Self {
+        let cols = cols.clone();
+        Self { of_rows: &self.of_rows[rows.clone()], of_cols: &self.of_cols[cols.clone()], zeros: &self.zeros[cols] }
+    }
 }
 
 /// Some rows and columns of C.
@@ -160,7 +210,7 @@ impl<'a> Product<'a> {
         }
         // Four tasks for each thread, so that none waits long for another.
         let row_blocks = (4 * threads).div_ceil(n.div_ceil(self.block_cols())).min(m.div_ceil(TASK_ROWS));
-        self.blocks(m.div_ceil(row_blocks)).into_par_iter().for_each(|block| self.make(block));
+        self.blocks(m.div_ceil(row_blocks)).into_par_iter().for_each(|block| self.make(&block));
     }
 
     /// Columns of a block: whole panels.
@@ -180,14 +230,15 @@ impl<'a> Product<'a> {
         (0..m).step_by(rows).flat_map(stripe).collect()
     }
 
-    fn make(&self, Block { rows, cols }: Block) {
+    fn make(&self, block: &Block) {
+        let Block { rows, cols } = block;
         let shape = [rows.len(), cols.len(), self.shape[2]];
         let (a, target) = (self.a.part(rows.start, 0), self.target.at(rows.start, cols.start));
         let task = Task { shape, a, b: self.b, col: cols.start, target, add: self.add };
         match self.numbers {
             Numbers::Float32 => Arch::new().dispatch(task),
             Numbers::Bfloat16(bfloat16) => bfloat16.run(task),
-            Numbers::Integers(integers, [of_rows, of_cols]) => task.scale(integers, &of_rows[rows], &of_cols[cols]),
+            Numbers::Integers(integers, scale) => task.scale(integers, scale.part(block)),
         }
     }
 
@@ -204,7 +255,7 @@ impl<'a> Product<'a> {
         blocks.into_par_iter().for_each(|block| {
             let Block { rows, cols } = &block;
             let [rows, cols] = [rows.clone(), cols.start.max(rows.end)..cols.end];
-            self.make(block);
+            self.make(&block);
             #[expect(unsafe_code, reason = "tasks share C")]
             // SAFETY: within C, which is square. This task alone has made the block and writes its mirror image, which lies below
             // the diagonal and outside of every block: the part of a block below the diagonal is left of its `rows.end`.
@@ -259,7 +310,7 @@ impl Job for Task<'_> {
 
 impl Task<'_> {
     /// Makes sums of integers and puts what they stand for into C.
-    fn scale(self, integers: Integers, of_rows: &[f32], of_cols: &[f32]) {
+    fn scale(self, integers: Integers, scale: Scale<'_>) {
         let Self { shape, a, b, col, target, add } = self;
         scan(
             shape,
@@ -268,7 +319,12 @@ impl Task<'_> {
             Some(integers),
             #[inline(always)]
             |row, sums| {
-                let values = sums.iter().zip(of_cols).map(|(sum, unit)| sum.to_bits().cast_signed() as f32 * unit * of_rows[row]);
+                let of_row = scale.of_rows[row];
+                let columns = scale.of_cols.iter().zip(scale.zeros);
+                let values = sums
+                    .iter()
+                    .zip(columns)
+                    .map(|(sum, (unit, zero))| (sum.to_bits().cast_signed() - zero) as f32 * unit * of_row);
                 #[expect(unsafe_code, reason = "tasks share C")]
                 // SAFETY: `Product` checked C, and its blocks have no element in common.
                 let c = unsafe { target.row(row, sums.len()) };

@@ -10,7 +10,7 @@ use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
 use crate::ops::first_columns::first_columns;
 use crate::ops::gelu::gelu;
-use crate::ops::matmul::{Layout, Product, matmul, matmul_rounded};
+use crate::ops::matmul::{Layout, Product, matmul, matmul_coarse, matmul_rounded};
 use crate::ops::multiply::multiply;
 use crate::ops::normalize::normalize;
 use crate::ops::normalize_backward::normalize_backward;
@@ -41,13 +41,15 @@ struct HiddenTensors {
     no_seed: Tensor,
 }
 
-/// Dropout of hidden units in training.
+/// What is done to hidden units in training.
 #[derive(Clone, Copy, Debug)]
 pub struct Dropout {
     /// Seeds `[steps, 1]`.
     pub seeds: Tensor,
     /// Share of the units that are dropped.
     pub rate: f32,
+    /// Whether inputs may be rounded to 8-bit integers.
+    pub coarse: bool,
 }
 
 /// Encoded rows, with what the backward pass needs.
@@ -179,7 +181,11 @@ impl Network {
             let shape = [x.rows(), hidden.bias.cols()];
             let units = Units { values: plan.scratch("hidden units", shape), slopes: plan.scratch("slopes", shape) };
             // Rows are encoded as exactly as they can be; steps have more noise than rounding adds.
-            let product: Product = if dropout.is_some() { matmul_rounded } else { matmul };
+            let product: Product = match dropout {
+                None => matmul,
+                Some(Dropout { coarse: false, .. }) => matmul_rounded,
+                Some(Dropout { coarse: true, .. }) => matmul_coarse,
+            };
             product(plan, self.layout, x, hidden.weight, units.slopes, Write::Set);
             let (seeds, rate) = dropout.map_or((hidden.no_seed, 0.0), |d| (d.seeds, d.rate));
             gelu(plan, seeds, hidden.bias, units.slopes, units.values, rate);

@@ -19,7 +19,7 @@ pub(crate) use elsewhere::Integers;
 pub(crate) const LENGTH: f32 = 32_760.0;
 
 /// Elements that a thread rounds at least.
-const CHUNK: usize = 1 << 15;
+pub(super) const CHUNK: usize = 1 << 15;
 
 /// A matrix of 16-bit integers, in pairs that are neighbours in a row.
 pub(crate) struct Quantized {
@@ -110,7 +110,7 @@ impl Quantized {
 /// What numbers are multiplied by. That of a row of zeros, or of numbers so small that they had better be zeros, is 0, as it is of what
 /// is not finite.
 #[inline(always)]
-fn scale(unit: f32) -> f32 {
+pub(super) fn scale(unit: f32) -> f32 {
     if unit >= f32::MIN_POSITIVE { unit.recip() } else { 0.0 }
 }
 
@@ -143,7 +143,7 @@ impl WithSimd for Round<'_> {
 const ROUND: f32 = 12_582_912.0;
 
 #[inline(always)]
-fn nearest(x: f32) -> f32 {
+pub(super) fn nearest(x: f32) -> f32 {
     x + ROUND
 }
 
@@ -168,7 +168,7 @@ fn square(numbers: &[f32], f: impl Fn(f32) -> f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "an instruction set that no safe wrapper knows")]
 mod x86 {
-    use std::arch::x86_64::{__m256i, __m512i};
+    use std::arch::x86_64::{__m256i, __m512i, _mm512_dpbusd_epi32};
 
     use pulp::x86::{V3, V4};
 
@@ -181,13 +181,25 @@ mod x86 {
     pub(crate) enum Integers {
         Avx2(V3),
         Vnni(V4),
+        /// Elements are four 8-bit integers, those of A without signs.
+        Bytes(V4),
     }
+
+    /// How four 8-bit integers are multiplied: only [`Integers::Bytes`] comes here.
+    struct Bytes;
 
     impl Integers {
         pub(crate) fn detect() -> Option<Self> {
             match V4::try_new() {
                 Some(simd) => is_x86_feature_detected!("avx512vnni").then_some(Self::Vnni(simd)),
                 None => V3::try_new().map(Self::Avx2),
+            }
+        }
+
+        pub(in crate::gemm) fn detect_bytes() -> Option<Self> {
+            match Self::detect() {
+                Some(Self::Vnni(simd)) => Some(Self::Bytes(simd)),
+                _ => None,
             }
         }
 
@@ -198,15 +210,17 @@ mod x86 {
                     || job.run::<V3, Self>(simd),
                 ),
                 // SAFETY: `V4` stands for all of these instructions but the last, and `detect` has seen that one.
-                Self::Vnni(simd) => unsafe { run(simd, job) },
+                Self::Vnni(simd) => unsafe { run::<Self>(simd, job) },
+                // SAFETY: as above.
+                Self::Bytes(simd) => unsafe { run::<Bytes>(simd, job) },
             }
         }
     }
 
     /// Compiled as [`V4`] has it, with one set more, in which the compiler finds the instruction for a product and a sum.
     #[target_feature(enable = "avx512f,avx512cd,avx512vl,avx512dq,avx512bw,avx2,fma,avx512vnni")]
-    fn run(simd: V4, job: impl Job) {
-        job.run::<V4, Integers>(simd);
+    fn run<E: Arithmetic<V4>>(simd: V4, job: impl Job) {
+        job.run::<V4, E>(simd);
     }
 
     impl Arithmetic<V3> for Integers {
@@ -246,6 +260,26 @@ mod x86 {
             simd.avx512f._mm512_add_epi32(a, b)
         }
     }
+
+    impl Arithmetic<V4> for Bytes {
+        type Vector = __m512i;
+
+        #[inline(always)]
+        fn splat(simd: V4, four: f32) -> __m512i {
+            <Integers as Arithmetic<V4>>::splat(simd, four)
+        }
+
+        #[inline(always)]
+        fn multiply_add(_: V4, a: __m512i, b: __m512i, sums: __m512i) -> __m512i {
+            // SAFETY: only `run` gets here, with this instruction.
+            unsafe { _mm512_dpbusd_epi32(sums, a, b) }
+        }
+
+        #[inline(always)]
+        fn add(simd: V4, a: __m512i, b: __m512i) -> __m512i {
+            <Integers as Arithmetic<V4>>::add(simd, a, b)
+        }
+    }
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -260,6 +294,10 @@ mod elsewhere {
 
     impl Integers {
         pub(crate) fn detect() -> Option<Self> {
+            None
+        }
+
+        pub(in crate::gemm) fn detect_bytes() -> Option<Self> {
             None
         }
 

@@ -1,6 +1,7 @@
 //! Batched matrix product in the three layouts that training and search need.
 
 mod cases;
+mod coarse;
 mod rounded;
 mod variant;
 
@@ -13,6 +14,7 @@ use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
 use variant::Variant;
 
+pub use coarse::{MatmulCoarse, coarse_error, coarse_loss, matmul_coarse};
 pub use rounded::{MatmulRounded, matmul_halves, matmul_rounded, rounding_error};
 
 /// Which operand is stored transposed.
@@ -26,7 +28,7 @@ pub enum Layout {
     TN,
 }
 
-/// What records a product: [`matmul`], or [`matmul_rounded`].
+/// What records a product: [`matmul`], [`matmul_rounded`], [`matmul_halves`] or [`matmul_coarse`].
 pub type Product = fn(&mut Plan, Layout, Tensor, Tensor, Tensor, Write);
 
 /// C = A B (or += ) in a layout; every operand may be batched, and `a`, `b` and (in NN and NT) `c` may span row windows.

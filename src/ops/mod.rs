@@ -19,7 +19,7 @@ macro_rules! ops {
 }
 
 ops! {
-    matmul: Matmul, MatmulRounded;
+    matmul: Matmul, MatmulRounded, MatmulCoarse;
     normalize: Normalize;
     normalize_backward: NormalizeBackward;
     l2_offset: L2Offset;

@@ -10,7 +10,7 @@ use crate::corpus::Corpus;
 use crate::error::{Error, Result};
 use crate::model::Map;
 use crate::noise::Noise;
-use crate::objective::{Objective, Prefix, Shape, rounds_teacher, write_rows};
+use crate::objective::{Objective, Prefix, Rounding, Shape, is_even, write_rows};
 use crate::schedule::adamw_rows;
 
 /// Steps that are run between two calls of the progress function.
@@ -33,18 +33,19 @@ impl<'a> Run<'a> {
         prefixes: &[Prefix],
         batches: &Batches,
     ) -> Result<Self> {
+        let (inputs, inputs_dim) = corpus.inputs(config.dim_out);
+        let inputs = &inputs[..corpus.split.train.len() * inputs_dim];
         let shape = Shape {
             rows: corpus.split.train.len() as u32,
             dim: corpus.info.dim as u32,
             steps: batches.steps() as u32,
             batch: batches.batch() as u32,
             candidates: batches.candidates() as u32,
-            rounds_teacher: rounds_teacher(corpus.train_rows(), corpus.info.dim, prefixes[0].temperatures.teacher),
+            teacher: Rounding::of_teacher(corpus.train_rows(), corpus.info.dim, prefixes[0].temperatures.teacher),
+            coarse_inputs: is_even(inputs, inputs_dim),
         };
         let (plan, objective) = Objective::record(corpus.backend.limits(), &shape, config, start, prefixes);
         let mut program = corpus.backend.compile(plan)?;
-        let (inputs, inputs_dim) = corpus.inputs(config.dim_out);
-        let inputs = &inputs[..corpus.split.train.len() * inputs_dim];
         write_rows(&mut *program, objective.rows, corpus.train_rows())?;
         if objective.inputs != objective.rows {
             write_rows(&mut *program, objective.inputs, inputs)?;

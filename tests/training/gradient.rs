@@ -6,7 +6,7 @@ use embedding_compressor::frame::Frame;
 use embedding_compressor::metric::{Metric, normalize_rows};
 use embedding_compressor::model::{Hidden, Map};
 use embedding_compressor::noise::PARTS;
-use embedding_compressor::objective::{Objective, Prefix, Shape, Temperatures, write_rows};
+use embedding_compressor::objective::{Objective, Prefix, Rounding, Shape, Temperatures, write_rows};
 use embedding_compressor::ops::columns;
 use embedding_compressor::plan::{Limits, Node};
 use embedding_compressor::tensor::{DType, Tensor};
@@ -64,7 +64,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn a_fixed_temperature_is_no_parameter() {
-    let shape = Shape { rows: 12, dim: DIM as u32, steps: 1, batch: 4, candidates: 9, rounds_teacher: false };
+    let shape =
+        Shape { rows: 12, dim: DIM as u32, steps: 1, batch: 4, candidates: 9, teacher: Rounding::None, coarse_inputs: false };
     let start = Map::linear(DIM, Metric::Cosine, cloud(DIM_OUT, DIM, 1));
     let updated = |student_tau| {
         let config = TrainConfig { student_tau, ..TrainConfig::default() };
@@ -79,7 +80,7 @@ fn a_fixed_temperature_is_no_parameter() {
 
 /// Losses take the scores of a step whole.
 fn a_batch_above_the_binding_limit_is_an_error() {
-    let shape = Shape { rows: 12, dim: 2, steps: 1, batch: 8, candidates: 9, rounds_teacher: false };
+    let shape = Shape { rows: 12, dim: 2, steps: 1, batch: 8, candidates: 9, teacher: Rounding::None, coarse_inputs: false };
     let start = Map::linear(2, Metric::Cosine, cloud(1, 2, 1));
     let compiled = |binding_bytes: u64| {
         let prefixes = [Prefix { dims: 1, weight: 1.0, temperatures: TEMPERATURES }];
@@ -97,8 +98,15 @@ fn a_batch_above_the_binding_limit_is_an_error() {
 
 /// The network takes [`DIM`] coordinates of rows of `dim` columns.
 fn differentiate(metric: Metric, config: &TrainConfig, prefixes: &[Prefix], candidates: u32, dim: usize) {
-    let shape =
-        Shape { rows: ROWS as u32, dim: dim as u32, steps: 1, batch: ANCHORS.len() as u32, candidates, rounds_teacher: false };
+    let shape = Shape {
+        rows: ROWS as u32,
+        dim: dim as u32,
+        steps: 1,
+        batch: ANCHORS.len() as u32,
+        candidates,
+        teacher: Rounding::None,
+        coarse_inputs: false,
+    };
     let mut start = Map::linear(DIM, metric, cloud(DIM_OUT, DIM, 2));
     if config.hidden > 0 {
         let width = config.hidden;

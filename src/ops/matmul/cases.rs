@@ -135,3 +135,21 @@ fn case_by(
         }
     })
 }
+
+/// A product by an op whose factors may be rounded.
+pub(super) fn rounded_case(
+    product: Product,
+    name: String,
+    limits: Limits,
+    layout: Layout,
+    [batch, m, n, k]: [u32; 4],
+    fill: Fill,
+    write: Write,
+) -> Case {
+    Case::with_limits(name, limits, |case| {
+        let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
+        let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
+        let c = case.in_out("c", [batch, m, n], Fill::Normal);
+        product(&mut case.plan, layout, a, b, c, write);
+    })
+}

@@ -1,7 +1,7 @@
 //! Matrix product that may round its factors: for scores and activations in training, whose own noise is larger.
 
-use super::cases::bench_case;
-use super::{Layout, Matmul, Params, Product, Variant, multiply, record, record_by};
+use super::cases::{bench_case, rounded_case};
+use super::{Layout, Matmul, Params, Variant, multiply, record, record_by};
 use crate::case::{Case, Fill};
 use crate::gemm::gemm_rounded;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
@@ -73,23 +73,23 @@ impl Op for MatmulRounded {
         for layout in [NN, NT, TN] {
             for [batch, m, n, k] in [[1, 1, 1, 1], [1, 33, 65, 31], [1, 130, 70, 100], [2, 17, 300, 9], [1, 64, 48, 800]] {
                 let name = format!("{layout:?} {batch} {m}x{n}x{k}");
-                cases.push(case(matmul_rounded, name, Limits::NONE, layout, [batch, m, n, k], Fill::Normal, Write::Set));
+                cases.push(rounded_case(matmul_rounded, name, Limits::NONE, layout, [batch, m, n, k], Fill::Normal, Write::Set));
             }
             let name = format!("{layout:?} add 40x24x47");
-            cases.push(case(matmul_rounded, name, Limits::NONE, layout, [1, 40, 24, 47], Fill::Normal, Write::Add));
+            cases.push(rounded_case(matmul_rounded, name, Limits::NONE, layout, [1, 40, 24, 47], Fill::Normal, Write::Add));
             let name = format!("{layout:?} heavy-tailed");
-            cases.push(case(matmul_rounded, name, Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
+            cases.push(rounded_case(matmul_rounded, name, Limits::NONE, layout, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
         }
         let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
-        cases.push(case(matmul_rounded, "NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
+        cases.push(rounded_case(matmul_rounded, "NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
         for units in UNITS {
             let limits = Limits { matrix_units: Some(units), ..Limits::NONE };
             for shape @ [batch, m, n, k] in [[1, 1, 1, 1], [1, 64, 128, 96], [1, 33, 65, 31], [2, 70, 36, 100], [1, 130, 20, 260]] {
                 let name = format!("NT {batch} {m}x{n}x{k} on {units}");
-                cases.push(case(matmul_halves, name, limits, NT, shape, Fill::Normal, Write::Set));
+                cases.push(rounded_case(matmul_halves, name, limits, NT, shape, Fill::Normal, Write::Set));
             }
             let name = format!("NT add 40x24x47 on {units}");
-            cases.push(case(matmul_halves, name, limits, NT, [1, 40, 24, 47], Fill::Normal, Write::Add));
+            cases.push(rounded_case(matmul_halves, name, limits, NT, [1, 40, 24, 47], Fill::Normal, Write::Add));
         }
         cases
     }
@@ -106,15 +106,6 @@ impl Op for MatmulRounded {
 /// Matrix units as NVIDIA's and Apple's GPUs and llvmpipe have them.
 const UNITS: [MatrixUnits; 3] =
     [MatrixUnits { side: 16, subgroup: 32 }, MatrixUnits { side: 8, subgroup: 32 }, MatrixUnits { side: 8, subgroup: 8 }];
-
-fn case(product: Product, name: String, limits: Limits, layout: Layout, [batch, m, n, k]: [u32; 4], fill: Fill, write: Write) -> Case {
-    Case::with_limits(name, limits, |case| {
-        let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
-        let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
-        let c = case.in_out("c", [batch, m, n], Fill::Normal);
-        product(&mut case.plan, layout, a, b, c, write);
-    })
-}
 
 #[cfg(test)]
 mod tests {

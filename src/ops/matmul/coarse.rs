@@ -1,0 +1,134 @@
+//! Matrix product whose factors may be rounded to 8-bit integers: where [`matmul_rounded`](super::matmul_rounded) may be and rows have no
+//! numbers that are far larger than all others.
+
+use super::cases::{bench_case, rounded_case};
+use super::{Layout, Matmul, Params, multiply, record};
+use crate::case::{Case, Fill};
+use crate::gemm::{LARGEST, gemm_coarse};
+use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
+use crate::plan::{Limits, Plan};
+use crate::tensor::Tensor;
+
+/// [`matmul_rounded`](super::matmul_rounded), and where the processor multiplies 8-bit integers faster still and the layout is NT, of factors
+/// that are rounded to such: in each row to multiples of a 127th of its largest magnitude.
+///
+/// # Panics
+/// If the shapes do not fit together.
+pub fn matmul_coarse(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
+    record::<MatmulCoarse>(plan, layout, [a, b, c], write);
+}
+
+/// Standard deviation of what rounding to 8-bit integers adds to the inner product of two of the `rows [n, dim]`, from a thousand of them.
+///
+/// What a number loses is evenly spread over a unit, a 127th of the row's largest magnitude, so that its variance is a twelfth of the unit's
+/// square; that of a product of two rows is twice that, times the square of a row's length.
+pub fn coarse_error(rows: &[f32], dim: usize) -> f32 {
+    let [lost, square] = mean_squares(rows, dim);
+    (2.0 * lost * square * dim as f32).sqrt()
+}
+
+/// Root mean square of what rounding to 8-bit integers takes from the numbers of the `rows [n, dim]`, relative to that of the numbers.
+pub fn coarse_loss(rows: &[f32], dim: usize) -> f32 {
+    let [lost, square] = mean_squares(rows, dim);
+    if square > 0.0 { (lost / square).sqrt() } else { 0.0 }
+}
+
+/// Means of the squares of what numbers lose and of numbers.
+fn mean_squares(rows: &[f32], dim: usize) -> [f32; 2] {
+    let sampled = rows.chunks(dim).step_by((rows.len() / dim / 1000).max(1));
+    let count = sampled.len() as f32;
+    let mut means = [0.0; 2];
+    for row in sampled {
+        let unit = row.iter().fold(0.0f32, |largest, x| largest.max(x.abs())) / LARGEST;
+        means[0] += unit * unit / 12.0 / count;
+        means[1] += row.iter().map(|x| x * x).sum::<f32>() / dim as f32 / count;
+    }
+    means
+}
+
+/// The op; [`matmul_coarse`] records it.
+pub struct MatmulCoarse;
+
+impl Op for MatmulCoarse {
+    const NAME: &'static str = "matmul_coarse";
+    type Params = Params;
+    /// Both factors are off by up to 2^-8 of the largest of their rows; the errors of a sum cancel for the most part.
+    const TOLERANCE: Tolerance = Tolerance::Relative(1.5e-2);
+
+    fn passes(p: &Params) -> Vec<Pass> {
+        Matmul::passes(p)
+    }
+
+    fn native(p: &Params, io: Io<'_, f32>) {
+        multiply(p, io, gemm_coarse);
+    }
+
+    fn oracle(p: &Params, io: Io<'_, f64>) {
+        Matmul::oracle(p, io);
+    }
+
+    fn cost(p: &Params) -> Cost {
+        Matmul::cost(p)
+    }
+
+    fn cases() -> Vec<Case> {
+        use Layout::{NN, NT, TN};
+        let case = |name: String, limits, layout, shape, fill, write| rounded_case(matmul_coarse, name, limits, layout, shape, fill, write);
+        let mut cases = Vec::new();
+        for shape @ [batch, m, n, k] in [[1, 1, 1, 1], [1, 33, 65, 31], [1, 130, 70, 100], [2, 17, 300, 9], [1, 64, 48, 1600]] {
+            cases.push(case(format!("NT {batch} {m}x{n}x{k}"), Limits::NONE, NT, shape, Fill::Normal, Write::Set));
+        }
+        for layout in [NN, TN] {
+            cases.push(case(format!("{layout:?} 33x65x31"), Limits::NONE, layout, [1, 33, 65, 31], Fill::Normal, Write::Set));
+        }
+        cases.push(case("NT add 40x24x47".to_owned(), Limits::NONE, NT, [1, 40, 24, 47], Fill::Normal, Write::Add));
+        cases.push(case("NT heavy-tailed".to_owned(), Limits::NONE, NT, [1, 30, 30, 50], Fill::HeavyTailed, Write::Set));
+        let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
+        cases.push(case("NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
+        cases
+    }
+
+    fn bench_cases() -> Vec<Case> {
+        [[512, 4096, 384], [4096, 1024, 384]].map(|shape| bench_case(matmul_coarse, Limits::NONE, Layout::NT, shape)).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::{coarse_error, coarse_loss};
+    use crate::gemm::{Matrix, gemm, gemm_coarse};
+    use crate::random::normal;
+
+    /// Where this processor multiplies 8-bit integers, the error is what is estimated, and below that elsewhere; with even coordinates and
+    /// with one that is larger than all others.
+    #[test]
+    fn the_error_is_as_estimated() {
+        let (rows, dim) = (300, 64);
+        for outlier in [1.0, 30.0] {
+            let mut rng = ChaCha8Rng::seed_from_u64(3);
+            let size = |i: usize| if i % dim == 5 { outlier } else { 1.0 };
+            let x: Vec<f32> = (0..rows * dim).map(|i| normal(&mut rng) * size(i)).collect();
+            let [exact, coarse] = [gemm, gemm_coarse].map(|gemm| {
+                let mut products = vec![0.0; rows * rows];
+                let x = Matrix::by_rows(&x, dim);
+                gemm([rows, rows, dim], x, x.transposed(), &mut products, rows, false);
+                products
+            });
+            let squares: f32 = exact.iter().zip(&coarse).map(|(a, b)| (a - b) * (a - b)).sum();
+            let error = (squares / (rows * rows) as f32).sqrt();
+            let ratio = error / coarse_error(&x, dim);
+            assert!(ratio < 0.5 || (ratio - 1.0).abs() < 0.2, "{error} instead of {}", coarse_error(&x, dim));
+        }
+    }
+
+    #[test]
+    fn losses_are_relative_to_numbers() {
+        // Units of 1, whose twelfth's root is lost, and numbers whose squares are 127^2 on average; zeros lose nothing.
+        let loss = coarse_loss(&[127.0, -127.0, 127.0, -127.0], 2);
+        assert!((loss * 127.0 - (1.0f32 / 12.0).sqrt()).abs() < 1e-4, "{loss}");
+        assert_eq!(coarse_loss(&[0.0; 8], 4), 0.0);
+    }
+}
