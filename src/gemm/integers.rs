@@ -1,5 +1,6 @@
 //! Products of 16-bit integers, which processors of 16-bit and 32-bit integer vectors make two at a time: rows are scaled such that sums
-//! of products are exact in 32 bits, and are off by rounding alone, a few ten-thousandths of their lengths.
+//! of products are exact in 32 bits, and are off by rounding alone, a few ten-thousandths of their lengths. Those of [`bytes`](super::bytes)
+//! are multiplied here too.
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;

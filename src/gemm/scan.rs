@@ -9,8 +9,8 @@ use super::packed::Packed;
 use super::{BLOCK_DEPTH, BLOCK_ROWS, Job, Matrix};
 
 /// Hands every row of A `[m, k]` B `[k, n]` to `see`, with its number, on this thread alone; compiled with what it calls for the widest
-/// vectors (`see` is to be `#[inline(always)]`). With `integers`, elements of A and B are pairs of them,
-/// and products are such as [`Quantized`](super::Quantized) says.
+/// vectors (`see` is to be `#[inline(always)]`). With `integers`, elements of A and B are pairs or fours of them,
+/// and products are 32-bit integers in the place of float32 numbers.
 ///
 /// # Panics
 /// If a slice is shorter than its shape, or a length is 0.
