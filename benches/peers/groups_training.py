@@ -66,7 +66,7 @@ def torch_device(device):
 
 
 def same_loss(contestants):
-    """The loss after a few epochs, PyTorch's the mean of all runs, is the same, but for what is drawn at random and what a basis leaves out."""
+    """The loss after a few epochs (PyTorch's: the mean of all runs) is the same, but for random draws and what a basis leaves out."""
     losses = {name: loss.item() for name, loss in saved(contestants).items()}
     for name, loss in losses.items():
         require(abs(loss / losses[OURS] - 1) <= LOSS_TOLERANCE, name, f"has a loss of {loss:.3f}, ours of {losses[OURS]:.3f}")

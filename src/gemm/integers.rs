@@ -187,7 +187,7 @@ mod x86 {
     }
 
     /// How four 8-bit integers are multiplied: only [`Integers::Bytes`] comes here.
-    struct Bytes;
+    struct ByteProducts;
 
     impl Integers {
         pub(crate) fn detect() -> Option<Self> {
@@ -213,7 +213,7 @@ mod x86 {
                 // SAFETY: `V4` stands for all of these instructions but the last, and `detect` has seen that one.
                 Self::Vnni(simd) => unsafe { run::<Self>(simd, job) },
                 // SAFETY: as above.
-                Self::Bytes(simd) => unsafe { run::<Bytes>(simd, job) },
+                Self::Bytes(simd) => unsafe { run::<ByteProducts>(simd, job) },
             }
         }
     }
@@ -262,7 +262,7 @@ mod x86 {
         }
     }
 
-    impl Arithmetic<V4> for Bytes {
+    impl Arithmetic<V4> for ByteProducts {
         type Vector = __m512i;
 
         #[inline(always)]

@@ -5,6 +5,7 @@ use super::{Layout, Matmul, Product, matmul, record_by};
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::Write;
 use crate::plan::Limits;
+use crate::tensor::Tensor;
 
 pub(super) fn all() -> Vec<Case> {
     use Layout::{NN, NT, TN};
@@ -118,9 +119,7 @@ fn case_by(
     write: Write,
 ) -> Case {
     Case::with_limits(name, limits, |case| {
-        let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
-        let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
-        let c = case.in_out("c", [batch, m, n], Fill::Normal);
+        let [a, b, c] = operands(case, layout, [batch, m, n, k], fill);
         record_by::<Matmul>(&mut case.plan, layout, [a, b, c], write, choose);
         // d(sum of g C)/dA, with the layouts that backward passes use: the three layouts check each other.
         if m * n * k <= 1000 && batch == 1 && write == Write::Set {
@@ -142,14 +141,18 @@ pub(super) fn rounded_case(
     name: String,
     limits: Limits,
     layout: Layout,
-    [batch, m, n, k]: [u32; 4],
+    shape: [u32; 4],
     fill: Fill,
     write: Write,
 ) -> Case {
     Case::with_limits(name, limits, |case| {
-        let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
-        let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
-        let c = case.in_out("c", [batch, m, n], Fill::Normal);
+        let [a, b, c] = operands(case, layout, shape, fill);
         product(&mut case.plan, layout, a, b, c, write);
     })
+}
+
+fn operands(case: &mut Case, layout: Layout, [batch, m, n, k]: [u32; 4], fill: Fill) -> [Tensor; 3] {
+    let a = case.input("a", if layout == Layout::TN { [batch, k, m] } else { [batch, m, k] }, fill.clone());
+    let b = case.input("b", if layout == Layout::NT { [batch, n, k] } else { [batch, k, n] }, fill);
+    [a, b, case.in_out("c", [batch, m, n], Fill::Normal)]
 }
