@@ -4,6 +4,7 @@
 //! of A stream past it as they lie in memory (Goto and van de Geijn 2008, "Anatomy of high-performance matrix multiplication",
 //! with the roles of A and B exchanged; A needs no packing where its rows are contiguous, for every element is a broadcast).
 
+mod amx;
 mod bfloat16;
 mod buffer;
 mod bytes;
@@ -16,6 +17,7 @@ mod kernel;
 mod pack;
 #[expect(unsafe_code, reason = "hands parts of C on to the kernel")]
 mod packed;
+mod rounded;
 mod scan;
 
 use std::ops::Range;
@@ -25,10 +27,10 @@ use rayon::prelude::*;
 
 pub(crate) use bytes::LARGEST;
 pub(crate) use integers::{Integers, LENGTH, Quantized};
+pub(crate) use rounded::{gemm_coarse, gemm_rounded};
 pub(crate) use scan::scan;
 
-use bfloat16::{Bfloat16, Pairs};
-use bytes::{Bytes, Offset};
+use bfloat16::Bfloat16;
 use kernel::{Arithmetic, Float32, Target};
 use packed::Packed;
 
@@ -101,55 +103,6 @@ pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32
     product.spread(threads);
 }
 
-/// [`gemm`] of factors that are rounded to bfloat16, or in each row of A and column of B to 16-bit integers, where the processor multiplies
-/// such numbers; sums are in float32.
-pub(crate) fn gemm_rounded(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    let [m, n, k] = shape;
-    a.check("A", m, k);
-    b.check("B", k, n);
-    if let Some(bfloat16) = Bfloat16::detect() {
-        let [a, b] = [Pairs::round(bfloat16, a, m, k), Pairs::round(bfloat16, b.transposed(), n, k)];
-        spread_rounded([m, n, k.div_ceil(2)], a.matrix(), b.matrix(), Numbers::Bfloat16(bfloat16), c, c_step, add);
-    } else if let Some(integers) = Integers::detect() {
-        let [a, b] = [Quantized::of(a, m, k), Quantized::of(b.transposed(), n, k)];
-        let scale = Scale { of_rows: &a.units, of_cols: &b.units, zeros: &vec![0; n] };
-        spread_rounded([m, n, k.div_ceil(2)], a.matrix(), b.matrix(), Numbers::Integers(integers, scale), c, c_step, add);
-    } else {
-        gemm(shape, a, b, c, c_step, add);
-    }
-}
-
-/// [`gemm`] of factors that are rounded to 8-bit integers, in each row of A and column of B, where the processor multiplies such numbers and
-/// both are contiguous; elsewhere it is [`gemm_rounded`].
-pub(crate) fn gemm_coarse(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
-    let [m, n, k] = shape;
-    a.check("A", m, k);
-    b.check("B", k, n);
-    match Integers::detect_bytes() {
-        Some(integers) if a.col_step == 1 && b.row_step == 1 && k <= bytes::MAX_COLS => {
-            let [a, b] = [Bytes::of(a, m, k, Offset::Half), Bytes::of(b.transposed(), n, k, Offset::Zero)];
-            let zeros: Vec<i32> = b.sums.iter().map(|sum| 128 * sum).collect();
-            let scale = Scale { of_rows: &a.units, of_cols: &b.units, zeros: &zeros };
-            spread_rounded([m, n, k.div_ceil(4)], a.matrix(), b.matrix(), Numbers::Integers(integers, scale), c, c_step, add);
-        }
-        _ => gemm_rounded(shape, a, b, c, c_step, add),
-    }
-}
-
-/// A product of elements that are several numbers each; B as rows of its columns.
-fn spread_rounded(
-    shape: [usize; 3],
-    a: Matrix<'_>,
-    b: Matrix<'_>,
-    numbers: Numbers<'_>,
-    c: &mut [f32],
-    c_step: usize,
-    add: bool,
-) {
-    let product = Product::new(shape, a, b.transposed(), c, c_step, add);
-    Product { numbers, ..product }.spread(rayon::current_num_threads());
-}
-
 /// A product, made in blocks of C.
 struct Product<'a> {
     shape: [usize; 3],
@@ -198,8 +151,7 @@ impl<'a> Product<'a> {
     fn new([m, n, k]: [usize; 3], a: Matrix<'a>, b: Matrix<'a>, c: &'a mut [f32], c_step: usize, add: bool) -> Self {
         a.check("A", m, k);
         b.check("B", k, n);
-        assert!(c_step >= n && c.len() >= (m - 1) * c_step + n, "gemm: C is shorter than its shape, {m} x {n}");
-        Self { shape: [m, n, k], a, b, target: Target::new(c, c_step), add, numbers: Numbers::Float32 }
+        Self { shape: [m, n, k], a, b, target: Target::of([m, n], c, c_step), add, numbers: Numbers::Float32 }
     }
 
     /// Makes all of C on so many threads.

@@ -215,14 +215,14 @@ impl Network {
 
     /// Records the derivatives by the parameters for the encoding of `x`; `gradient` holds dL/dz.
     pub fn backward(&self, plan: &mut Plan, x: Tensor, encoded: Encoded, gradient: Tensor, into: &Trainable, write: Write) {
-        matmul(plan, Layout::TN, gradient, x, into.weight.gradient, write);
+        matmul_rounded(plan, Layout::TN, gradient, x, into.weight.gradient, write);
         if let Some(bias) = into.bias {
             column_sum(plan, gradient, bias.gradient, 1.0, write);
         }
         if let (Some(hidden), Some(units), Some([weight, bias, output])) = (self.hidden, encoded.hidden, &into.hidden) {
-            matmul(plan, Layout::TN, gradient, units.values, output.gradient, write);
+            matmul_rounded(plan, Layout::TN, gradient, units.values, output.gradient, write);
             let upstream = plan.scratch("hidden gradient", units.values.shape);
-            matmul(plan, Layout::NN, gradient, hidden.output, upstream, Write::Set);
+            matmul_rounded(plan, Layout::NN, gradient, hidden.output, upstream, Write::Set);
             multiply(plan, units.slopes, upstream);
             matmul_rounded(plan, Layout::TN, upstream, x, weight.gradient, write);
             column_sum(plan, upstream, bias.gradient, 1.0, write);

@@ -6,7 +6,7 @@ use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
 use crate::ops::l2_offset::l2_offset;
 use crate::ops::l2_offset_backward::l2_offset_backward;
-use crate::ops::matmul::{Layout, Product, matmul};
+use crate::ops::matmul::{Layout, Product, matmul_rounded};
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
@@ -31,8 +31,8 @@ pub fn similarities_backward(
     score_gradient: Tensor,
     [by_anchors, by_candidates]: [Tensor; 2],
 ) {
-    matmul(plan, Layout::NN, score_gradient, candidates, by_anchors, Write::Set);
-    matmul(plan, Layout::TN, score_gradient, anchors, by_candidates, Write::Set);
+    matmul_rounded(plan, Layout::NN, score_gradient, candidates, by_anchors, Write::Set);
+    matmul_rounded(plan, Layout::TN, score_gradient, anchors, by_candidates, Write::Set);
     if metric == Metric::L2 {
         let by_offset = plan.scratch("l2 offset gradient", [1, candidates.rows()]);
         column_sum(plan, score_gradient, by_offset, 1.0, Write::Set);

@@ -91,8 +91,26 @@ unsafe impl Send for Target<'_> {}
 unsafe impl Sync for Target<'_> {}
 
 impl<'a> Target<'a> {
-    pub(super) fn new(c: &'a mut [f32], row_step: usize) -> Self {
+    /// A matrix of contiguous rows.
+    ///
+    /// # Panics
+    /// If the slice is shorter than its shape.
+    pub(super) fn of([rows, cols]: [usize; 2], c: &'a mut [f32], row_step: usize) -> Self {
+        assert!(
+            row_step >= cols && c.len() >= (rows - 1) * row_step + cols,
+            "gemm: C is shorter than its shape, {rows} x {cols}"
+        );
         Self { first: c.as_mut_ptr(), row_step, borrowed: PhantomData }
+    }
+
+    /// Where the first row begins.
+    pub(super) fn first(self) -> *mut f32 {
+        self.first
+    }
+
+    /// Elements from the first of a row to the first of the next.
+    pub(super) fn row_step(self) -> usize {
+        self.row_step
     }
 
     /// The part that begins at this row and column.

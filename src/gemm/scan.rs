@@ -64,7 +64,7 @@ impl<F: FnMut(usize, &mut [f32])> Job for Scan<'_, F> {
                 #[expect(unsafe_code, reason = "the kernel writes through pointers")]
                 // SAFETY: the slice, which is borrowed for as long, is so many rows of so many columns.
                 unsafe {
-                    packed.multiply::<S, E>(simd, a, rows.clone(), Target::new(products, n), indices.start > 0);
+                    packed.multiply::<S, E>(simd, a, rows.clone(), Target::of([rows.len(), n], products, n), indices.start > 0);
                 }
                 if indices.end == k {
                     for (row, products) in rows.zip(products.chunks_exact_mut(n)) {
