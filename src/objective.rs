@@ -61,7 +61,7 @@ pub enum Rounding {
     None,
     /// To 8 significant bits.
     Significant,
-    /// To 8-bit integers.
+    /// To 8-bit integers; where a device does not multiply these, as above.
     Integers,
 }
 
@@ -69,12 +69,12 @@ impl Rounding {
     /// That of `rows [n, dim]` for the teacher's scores at this temperature.
     pub fn of_teacher(rows: &[f32], dim: usize, temperature: f32) -> Self {
         let largest = MAX_ROUNDING * temperature;
-        if is_even(rows, dim) && coarse_error(rows, dim) <= largest {
-            Self::Integers
-        } else if rounding_error(rows, dim) <= largest {
-            Self::Significant
-        } else {
+        if rounding_error(rows, dim) > largest {
             Self::None
+        } else if is_even(rows, dim) && coarse_error(rows, dim) <= largest {
+            Self::Integers
+        } else {
+            Self::Significant
         }
     }
 }

@@ -86,9 +86,6 @@ pub(crate) fn gemm_coarse(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &m
 
 #[cfg(test)]
 mod tests {
-    use rand::SeedableRng;
-    use rand_chacha::ChaCha8Rng;
-
     use super::{Rounded, gemm};
     use crate::gemm::kernel::Target;
     use crate::gemm::{Integers, Matrix};
@@ -109,9 +106,8 @@ mod tests {
     }
 
     fn check(rounded: Rounded, [m, n, k]: [usize; 3], a_turned: bool, b_turned: bool) {
-        let mut rng = ChaCha8Rng::seed_from_u64(3);
-        let mut numbers = |len| -> Vec<f32> { (0..len).map(|_| crate::random::normal(&mut rng)).collect() };
-        let (a, b, start) = (numbers(m * k), numbers(k * n), numbers(m * n));
+        let numbers = |len, step: f32| -> Vec<f32> { (0..len).map(|i| (i as f32 * step).sin()).collect() };
+        let (a, b, start) = (numbers(m * k, 1.1), numbers(k * n, 1.7), numbers(m * n, 2.3));
         let a = if a_turned { Matrix::by_rows(&a, m).transposed() } else { Matrix::by_rows(&a, k) };
         let b = if b_turned { Matrix::by_rows(&b, k).transposed() } else { Matrix::by_rows(&b, n) };
         for add in [false, true] {
@@ -119,8 +115,8 @@ mod tests {
             gemm([m, n, k], a, b, &mut exact, n, add);
             rounded.multiply([m, n, k], a, b, Target::of([m, n], &mut found, n), add);
             let largest = exact.iter().zip(&found).map(|(x, y)| (x - y).abs()).fold(0.0, f32::max);
-            // Sums of k products of about 1, each off by a hundredth at most, and by chance.
-            assert!(largest <= 0.1 * (k as f32).sqrt(), "{m} x {n} x {k}, {a_turned}, {b_turned}, {add}: {largest}");
+            // Sums of k products of up to 1, each off by a hundredth at most, and by chance.
+            assert!(largest <= 0.02 * (k as f32).sqrt(), "{m} x {n} x {k}, {a_turned}, {b_turned}, {add}: {largest}");
         }
     }
 }

@@ -76,13 +76,16 @@ impl Params {
     }
 }
 
-/// gelu(x) and its derivative.
+/// gelu(x) and its derivative: with u the argument of tanh, s = (1 + tanh(u)) / 2 = 1 / (1 + exp(-2 u)), they are x s and
+/// s + 2 x s (1 - s) du/dx.
 #[inline(always)]
 fn value_and_slope(x: f32) -> (f32, f32) {
-    let square = x * x;
-    let u = (SLOPE * x * (1.0 + CUBIC * square)).clamp(-15.0, 15.0);
-    let t = 1.0 - 2.0 / (exp(2.0 * u) + 1.0);
-    (0.5 * x * (1.0 + t), 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * SLOPE * (1.0 + 3.0 * CUBIC * square))
+    /// Beyond, s is 0 or 1, and so is the derivative.
+    const FAR: f32 = 9.9;
+    let near = x.clamp(-FAR, FAR);
+    let square = near * near;
+    let s = 1.0 / (1.0 + exp(near * (-2.0 * SLOPE - 2.0 * SLOPE * CUBIC * square)));
+    (x.max(-FAR) * s, s + s * (1.0 - s) * near * (2.0 * SLOPE + 6.0 * SLOPE * CUBIC * square))
 }
 
 /// Elements that one thread takes; a type, which is inlined where it is compiled for wide vectors.

@@ -121,7 +121,7 @@ pub(super) mod tests {
         check_estimate(gemm_rounded, rounding_error);
     }
 
-    /// Where this processor multiplies such numbers, the error of a product is what is estimated, and far below that elsewhere; with even
+    /// Where this processor multiplies such numbers, the error of a product is what is estimated, and well below that elsewhere; with even
     /// coordinates and with one that is larger than all others.
     pub(in super::super) fn check_estimate(rounding: Gemm, estimate: fn(&[f32], usize) -> f32) {
         let (rows, dim) = (300, 64);
@@ -139,7 +139,7 @@ pub(super) mod tests {
             let error = (squares / (rows * rows) as f32).sqrt();
             let estimate = estimate(&x, dim);
             let ratio = error / estimate;
-            assert!(ratio < 0.1 || (ratio - 1.0).abs() < 0.2, "{error} instead of {estimate}");
+            assert!(ratio < 0.4 || (ratio - 1.0).abs() < 0.2, "{error} instead of {estimate}");
         }
     }
 }
