@@ -27,6 +27,8 @@ use rayon::prelude::*;
 
 pub(crate) use bytes::LARGEST;
 pub(crate) use integers::{Integers, LENGTH, Quantized};
+#[cfg(test)]
+pub(crate) use rounded::is_coarse;
 pub(crate) use rounded::{gemm_coarse, gemm_rounded};
 pub(crate) use scan::scan;
 

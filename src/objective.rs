@@ -90,7 +90,7 @@ impl Shape {
         self.candidates == self.rows
     }
 
-    /// Storage of the training rows, of so many numbers each. Where all are candidates, products take them as they are, in float32; and
+    /// Storage of the training rows, of so many numbers each. Where all are candidates, products take them as they are; and
     /// float16 holds all numbers of rows of unit length, but not those of others, which may be beyond its 65,504.
     fn stored(&self, plan: &mut Plan, metric: Metric, name: &'static str, cols: u32) -> Tensor {
         if plan.limits().half_rows && metric.normalizes() && !self.full() && cols.is_multiple_of(2) {

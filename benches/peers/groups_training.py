@@ -54,7 +54,7 @@ def steps(tools, folder, task, device):
     shape = [str(task.dim_out), str(task.hidden), str(task.timed_epochs)]
     ours = [Worker(name, [tools.contestant, *job, *shape, device]) for name in (OURS, CONTROL)]
     split = split_model(folder, tools.train, task.source)
-    # Ours rounds to bfloat16 or 16-bit integers with a hidden layer, on processors that multiply such numbers.
+    # Ours rounds to bfloat16 or integers, with a hidden layer above all, on processors that multiply such numbers.
     dtypes = {TORCH: "float32", f"{TORCH}, bfloat16": "bfloat16"} if task.hidden else {TORCH: "float32"}
     peer = [sys.executable, HERE / "peer_torch.py", *job, split, *shape, torch_device(device)]
     torch = [Worker(name, [*peer, dtype]) for name, dtype in dtypes.items()]

@@ -6,7 +6,7 @@ The same rows (the split is read from a model of the same file), batches, candid
 validation, for a teacher that compares by cosine. Other random numbers. It works on rows as they are, where ours takes wide ones into a
 basis of their main axes. It keeps the teacher's scores where ours does. What eager PyTorch does faster in another form has that form:
 scores and rows are blended by `embedding_bag`, hard negatives are the best of what is left without the positives, AdamW is the fused one.
-It is in float32; the time of a step is also taken with products in bfloat16 where ours rounds, by autocast.
+It is in float32; the time of a step with a hidden layer is also taken with products in bfloat16, by autocast.
 
 It prints a JSON line for every epoch, as `train --metrics-file` does; seconds count from the end of the imports.
 """

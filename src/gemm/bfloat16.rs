@@ -96,7 +96,8 @@ fn pair(first: f32, second: f32) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[expect(unsafe_code, reason = "instructions that no safe wrapper offers")]
 mod x86 {
-    use std::arch::x86_64::{__cpuid_count, _mm512_dpbf16_ps};
+    use std::arch::x86_64::{__cpuid_count, _mm512_dpbf16_ps, CpuidResult};
+    use std::sync::OnceLock;
 
     use bytemuck::cast;
     use pulp::f32x16;
@@ -129,13 +130,19 @@ mod x86 {
         }
     }
 
-    /// Whether the processor has AMX for bfloat16.
+    /// Whether the processor has AMX for bfloat16; to be asked where there is AVX-512.
     pub(in crate::gemm) fn has_matrix_units() -> bool {
         const AMX_BF16: u32 = 1 << 22;
-        #[expect(unused_unsafe, reason = "not unsafe for newer compilers")]
-        // SAFETY: every x86-64 processor has the instruction, and answers zeros where it knows no leaf of that number.
-        let features = unsafe { __cpuid_count(7, 0) };
-        features.edx & AMX_BF16 != 0
+        const AMX_TILE: u32 = 1 << 24;
+        /// A virtual machine's host answers, which takes a while.
+        static FOUND: OnceLock<bool> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            // Unsafe for older compilers.
+            let cpuid: unsafe fn(u32, u32) -> CpuidResult = __cpuid_count;
+            // SAFETY: processors with AVX-512, which is named there too, know this leaf.
+            let features = unsafe { cpuid(7, 0) }.edx;
+            features & AMX_BF16 != 0 && features & AMX_TILE != 0
+        })
     }
 
     /// Compiled as [`V4`] has it, with one instruction more.

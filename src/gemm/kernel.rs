@@ -79,8 +79,8 @@ impl Rows<'_> {
 /// Where tiles of C go: tasks write different ones at the same time.
 #[derive(Clone, Copy)]
 pub(super) struct Target<'a> {
-    first: *mut f32,
-    row_step: usize,
+    pub(super) first: *mut f32,
+    pub(super) row_step: usize,
     borrowed: PhantomData<&'a mut [f32]>,
 }
 
@@ -101,16 +101,6 @@ impl<'a> Target<'a> {
             "gemm: C is shorter than its shape, {rows} x {cols}"
         );
         Self { first: c.as_mut_ptr(), row_step, borrowed: PhantomData }
-    }
-
-    /// Where the first row begins.
-    pub(super) fn first(self) -> *mut f32 {
-        self.first
-    }
-
-    /// Elements from the first of a row to the first of the next.
-    pub(super) fn row_step(self) -> usize {
-        self.row_step
     }
 
     /// The part that begins at this row and column.

@@ -44,7 +44,8 @@ struct Configuration {
     rows: [u8; 16],
 }
 
-/// All eight tiles of this thread are of [`SIDE`] rows of as many elements.
+/// All eight tiles of this thread are of [`SIDE`] rows of as many elements. Until this is dropped, its thread must not make another, whose
+/// end would be that of both, nor wait for others by rayon, where it could come to do so.
 pub(super) struct Configured {
     /// Other threads' tiles are their own.
     of_this_thread: PhantomData<*mut ()>,
@@ -63,7 +64,7 @@ impl Configured {
     /// Puts sums of products of two strips of A and two of B, of the same number of tiles, into a block of C, or adds them.
     ///
     /// # Safety
-    /// From the target on, there are as many rows and columns, which nobody else reads or writes.
+    /// From the target on, there are 2 [`SIDE`] rows of as many columns, which nobody else reads or writes.
     #[inline(always)]
     pub(super) unsafe fn multiply(&self, a: [&[f32]; 2], b: [&[f32]; 2], target: Target<'_>, add: bool) {
         let len = a[0].len();
@@ -110,10 +111,10 @@ impl Configured {
                 b1 = inout(reg) b[1].as_ptr() => _,
                 count = inout(reg) len / TILE => _,
                 add = in(reg) usize::from(add),
-                above = in(reg) above.first(),
-                below = in(reg) below.first(),
+                above = in(reg) above.first,
+                below = in(reg) below.first,
                 row = in(reg) 4 * SIDE,
-                c_row = in(reg) 4 * target.row_step(),
+                c_row = in(reg) 4 * target.row_step,
                 tile = const 4 * TILE,
                 right = const 4 * SIDE,
                 out("tmm0") _,

@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use super::instructions::{Amx, Configured};
 use super::tiles::{DEPTH, Order, SIDE, Tiles, parts};
-use crate::gemm::Matrix;
 use crate::gemm::kernel::Target;
+use crate::gemm::{Matrix, THREAD_WORK};
 
 /// Rows and columns of C that are made together: two tiles each way, which load two of A and two of B for four products.
 pub(super) const BLOCK: usize = 2 * SIDE;
@@ -17,8 +17,6 @@ const PASS: usize = 16 * DEPTH;
 const COLS: usize = 1024;
 /// Rows of A that are rounded at a time: where they are contiguous in columns, of lines of cache that are neighbours.
 const ROWS: usize = 512;
-/// Tasks for each thread: every one of them rounds all of one factor.
-const TASKS: usize = 1;
 
 /// Sums of a block.
 type Sums = [f32; BLOCK * BLOCK];
@@ -26,7 +24,8 @@ type Sums = [f32; BLOCK * BLOCK];
 impl Amx {
     /// C = A B, or += where `add`, of a shape `[m, n, k]` that the matrices and C have been checked for; rounds A and B.
     pub(in crate::gemm) fn multiply(self, [m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, target: Target<'_>, add: bool) {
-        let tasks = TASKS * rayon::current_num_threads();
+        // No more than there are threads: each of them rounds all of one factor.
+        let tasks = rayon::current_num_threads().min((m * n * k).div_ceil(THREAD_WORK));
         let shares = |len: usize| {
             let shares: Vec<Range<usize>> = parts(0..len, len.div_ceil(tasks).next_multiple_of(BLOCK)).collect();
             shares.into_par_iter()

@@ -1,4 +1,4 @@
-//! Matrix product that may round its factors: for scores and activations in training, whose own noise is larger.
+//! Matrix product that may round its factors: for scores, activations and gradients in training, whose own noise is larger.
 
 use super::cases::{bench_case, rounded_case};
 use super::{Layout, Matmul, Params, Variant, multiply, record, record_by};
@@ -8,8 +8,8 @@ use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
 use crate::plan::{Limits, MatrixUnits, Plan};
 use crate::tensor::Tensor;
 
-/// [`matmul`](super::matmul) of factors that are rounded where the device multiplies such numbers faster: to bfloat16, of 8 significant
-/// bits, or to 16-bit integers, of which the lengths of rows and columns are 32,760 times the unit. Elsewhere it is the same.
+/// [`matmul`](super::matmul) of factors that are rounded where the device makes products of such numbers and this size faster: to bfloat16,
+/// of 8 significant bits, or to 16-bit integers, of which the lengths of rows and columns are 32,760 times the unit. Elsewhere it is the same.
 ///
 /// # Panics
 /// If the shapes do not fit together.
@@ -71,7 +71,7 @@ impl Op for MatmulRounded {
         use Layout::{NN, NT, TN};
         let mut cases = Vec::new();
         for layout in [NN, NT, TN] {
-            for [batch, m, n, k] in [[1, 1, 1, 1], [1, 33, 65, 31], [1, 130, 70, 100], [2, 17, 300, 9], [1, 64, 48, 800]] {
+            for [batch, m, n, k] in [[1, 1, 1, 1], [1, 33, 65, 31], [1, 130, 70, 100], [2, 17, 300, 9], [1, 64, 48, 800], [1, 140, 132, 101]] {
                 let name = format!("{layout:?} {batch} {m}x{n}x{k}");
                 cases.push(rounded_case(matmul_rounded, name, Limits::NONE, layout, [batch, m, n, k], Fill::Normal, Write::Set));
             }
@@ -121,7 +121,7 @@ pub(super) mod tests {
         check_estimate(gemm_rounded, rounding_error);
     }
 
-    /// Where this processor multiplies such numbers, the error of a product is what is estimated, and well below that elsewhere; with even
+    /// Where this processor multiplies such numbers, the error of a product is what is estimated, and far below that elsewhere; with even
     /// coordinates and with one that is larger than all others.
     pub(in super::super) fn check_estimate(rounding: Gemm, estimate: fn(&[f32], usize) -> f32) {
         let (rows, dim) = (300, 64);
@@ -139,7 +139,7 @@ pub(super) mod tests {
             let error = (squares / (rows * rows) as f32).sqrt();
             let estimate = estimate(&x, dim);
             let ratio = error / estimate;
-            assert!(ratio < 0.4 || (ratio - 1.0).abs() < 0.2, "{error} instead of {estimate}");
+            assert!(ratio < 0.1 || (ratio - 1.0).abs() < 0.2, "{error} instead of {estimate}");
         }
     }
 }
