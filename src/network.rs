@@ -213,7 +213,8 @@ impl Network {
         }
     }
 
-    /// Records the derivatives by the parameters for the encoding of `x`; `gradient` holds dL/dz.
+    /// Records the derivatives by the parameters for the encoding of `x`; `gradient` holds dL/dz. Factors may be rounded: what that adds is
+    /// without direction, and steps have more noise.
     pub fn backward(&self, plan: &mut Plan, x: Tensor, encoded: Encoded, gradient: Tensor, into: &Trainable, write: Write) {
         matmul_rounded(plan, Layout::TN, gradient, x, into.weight.gradient, write);
         if let Some(bias) = into.bias {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::instructions::{Amx, Configured};
-use super::tiles::{DEPTH, Order, SIDE, Tiles, parts};
+use super::tiles::{DEPTH, Order, SIDE, Tiles};
 use crate::gemm::kernel::Target;
 use crate::gemm::{Matrix, THREAD_WORK};
 
@@ -101,4 +101,9 @@ unsafe fn put(sums: &Sums, target: Target<'_>, [rows, cols]: [usize; 2], add: bo
             c.copy_from_slice(&sums[..cols]);
         }
     }
+}
+
+/// A range in parts of at most so many.
+fn parts(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
+    range.clone().step_by(step).map(move |first| first..(first + step).min(range.end))
 }

@@ -105,11 +105,6 @@ impl Tiles {
     }
 }
 
-/// A range in parts of at most so many.
-pub(super) fn parts(range: Range<usize>, step: usize) -> impl Iterator<Item = Range<usize>> {
-    range.clone().step_by(step).map(move |first| first..(first + step).min(range.end))
-}
-
 /// Sixteen numbers from one on, and zeros where there are fewer.
 #[inline]
 #[target_feature(enable = "avx512f")]
