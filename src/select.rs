@@ -61,12 +61,12 @@ pub(crate) struct Best {
     /// Whether the entries are the results that were carried in, and no others.
     carried: bool,
     /// Greatest scores of groups of a row.
-    maxima: Vec<[f32; CHUNK]>,
+    maxima: Vec<[f32; SCANNED]>,
 }
 
-/// Scores that are compared with the bar at once, and of these, if any is above it, once more.
+/// Scores that are compared with the bar at once, and of these, as many as a word has bytes for.
 const SCANNED: usize = 64;
-const CHUNK: usize = 16;
+const CHUNK: usize = 8;
 
 impl Best {
     /// None yet, of at most `k`.
@@ -111,22 +111,22 @@ impl Best {
     #[inline(always)]
     pub(crate) fn scan(&mut self, scores: &[f32], first: u32, skip: impl Fn(usize) -> bool) {
         for (at, scores) in (0..).step_by(SCANNED).zip(scores.chunks(SCANNED)) {
-            let any = scores.iter().fold(self.bar_score.is_nan(), |any, score| any | (*score >= self.bar_score));
-            if any {
-                for (at, chunk) in (at..).step_by(CHUNK).zip(scores.chunks(CHUNK)) {
-                    self.take(chunk, at, first, &skip);
+            let mut above = [0; SCANNED];
+            // Nothing is below NaN.
+            above.iter_mut().zip(scores).for_each(|(above, score)| *above = 1 - u8::from(*score < self.bar_score));
+            for (chunk, above) in (0..).step_by(CHUNK).zip(above.as_chunks().0) {
+                let above = u64::from_le_bytes(*above);
+                if above != 0 {
+                    self.take(&scores[chunk..], above, at + chunk, first, &skip);
                 }
             }
         }
     }
 
-    /// Takes those of a chunk in that are above the bar.
-    fn take(&mut self, chunk: &[f32], at: usize, first: u32, skip: impl Fn(usize) -> bool) {
-        let all = self.bar_score.is_nan();
-        let above = |(l, score): (usize, &f32)| u32::from(all | (*score >= self.bar_score)) << l;
-        let mut above = chunk.iter().enumerate().map(above).fold(0, |a, b| a | b);
+    /// Takes those of a chunk in that may be above the bar, whose bytes are 1.
+    fn take(&mut self, chunk: &[f32], mut above: u64, at: usize, first: u32, skip: impl Fn(usize) -> bool) {
         while above != 0 {
-            let l = above.trailing_zeros() as usize;
+            let l = above.trailing_zeros() as usize / 8;
             above &= above - 1;
             let entry = entry(chunk[l], first + (at + l) as u32);
             if entry > self.bar && !skip(at + l) {
@@ -159,19 +159,19 @@ impl Best {
     /// small groups.
     #[inline(always)]
     fn likely_bar(&mut self, scores: &[f32]) -> Option<f32> {
-        let chunks = (2 * self.k).div_ceil(CHUNK);
-        if scores.len() < 4 * chunks * CHUNK {
+        let chunks = (2 * self.k).div_ceil(SCANNED);
+        if scores.len() < 4 * chunks * SCANNED {
             return None;
         }
         self.maxima.clear();
-        self.maxima.resize(chunks, [f32::NEG_INFINITY; CHUNK]);
-        for part in scores.chunks_exact(chunks * CHUNK) {
-            for (scores, maxima) in part.as_chunks::<CHUNK>().0.iter().zip(&mut self.maxima) {
-                for (score, max) in scores.iter().zip(maxima) {
-                    // Not NaN, which is no maximum.
-                    *max = if *score > *max { *score } else { *max };
-                }
+        let parts = scores.as_chunks::<SCANNED>().0;
+        for first in 0..chunks {
+            let mut maxima = [f32::NEG_INFINITY; SCANNED];
+            for scores in parts[first..].iter().step_by(chunks) {
+                // Not NaN, which is no maximum.
+                maxima.iter_mut().zip(scores).for_each(|(max, score)| *max = if *score > *max { *score } else { *max });
             }
+            self.maxima.push(maxima);
         }
         let maxima = self.maxima.as_flattened_mut();
         let (_, bar, _) = maxima.select_nth_unstable_by(self.k - 1, |a, b| b.total_cmp(a));
@@ -231,7 +231,10 @@ impl Best {
         if self.carried {
             return;
         }
-        self.drop_rest();
+        // Few more than k are as soon sorted as dropped.
+        if self.len > 2 * self.k {
+            self.drop_rest();
+        }
         let found = &mut self.entries[..self.len];
         found.sort_unstable_by(|a, b| b.cmp(a));
         scores.fill(f32::MIN);
