@@ -32,6 +32,7 @@ pub(crate) use rounded::is_coarse;
 pub(crate) use rounded::{gemm_coarse, gemm_rounded};
 pub(crate) use scan::scan;
 
+use amx::Amx;
 use bfloat16::Bfloat16;
 use kernel::{Arithmetic, Float32, Target};
 use packed::Packed;
@@ -48,6 +49,9 @@ const TASK_ROWS: usize = 48;
 const LOW_ROWS: usize = 48;
 /// Elements so far apart, or a multiple, fall into the same few sets of the caches.
 const COLLIDING_STEP: usize = 256;
+/// Rows and columns of C from which on matrix units are faster, though they multiply numbers in three parts: below, to take them apart
+/// takes longer than they save.
+const PARTS_SIDE: usize = 128;
 /// Multiply-adds that are worth another thread: a task of half of them takes about as long as it takes to hand it over.
 const THREAD_WORK: usize = 1 << 20;
 
@@ -91,14 +95,19 @@ impl<'a> Matrix<'a> {
 pub(crate) type Gemm = fn([usize; 3], Matrix<'_>, Matrix<'_>, &mut [f32], usize, bool);
 
 /// C `[m, n]` = A `[m, k]` B `[k, n]`, or += where `add`; rows of `c` begin `c_step` elements apart. The same bits whatever the
-/// number of threads.
+/// number of threads, but in blocks whose factors are infinite or all below 2^-40, where ordinary arithmetic takes the place of matrix units.
 ///
 /// # Panics
 /// If a slice is shorter than its shape, or a length is 0.
 pub(crate) fn gemm(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, add: bool) {
     let [m, n, k] = shape;
-    let threads = rayon::current_num_threads().min((m * n * k).div_ceil(THREAD_WORK));
     let product = Product::new(shape, a, b, c, c_step, add);
+    if m.min(n) >= PARTS_SIDE
+        && let Some(amx) = Amx::detect()
+    {
+        return amx.multiply::<3>(shape, a, b, product.target, add);
+    }
+    let threads = rayon::current_num_threads().min((m * n * k).div_ceil(THREAD_WORK));
     if threads == 1 {
         return product.blocks(m).into_iter().for_each(|block| product.make(&block));
     }
@@ -295,4 +304,47 @@ impl Task<'_> {
 /// Work on products, in whatever vectors and numbers.
 trait Job {
     fn run<S: Simd, E: Arithmetic<S>>(self, simd: S);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Matrix, gemm};
+
+    /// Of sizes that matrix units multiply, where there are some, by few contraction indices and many.
+    #[test]
+    fn numbers_of_any_size_are_multiplied() {
+        for depth in [40, 300] {
+            for scale in [1e-30, 1e-15, 1.0, 1e18] {
+                check(depth, scale, None);
+            }
+            for odd in [f32::INFINITY, f32::NAN, f32::MAX, f32::from_bits(1)] {
+                check(depth, 1.0, Some(odd));
+            }
+        }
+    }
+
+    /// A product of numbers of about a size, with or without another in the first row of A and the last column of B.
+    fn check(depth: usize, scale: f32, odd: Option<f32>) {
+        let [m, n] = [150, 131];
+        let numbers = |len, step: f32| -> Vec<f32> { (0..len).map(|i| scale * (i as f32 * step).sin()).collect() };
+        let (mut a, mut b) = (numbers(m * depth, 1.1), numbers(n * depth, 1.7));
+        if let Some(odd) = odd {
+            (a[depth - 1], b[n * depth - 2]) = (odd, odd);
+        }
+        let mut c = vec![0.0; m * n];
+        gemm([m, n, depth], Matrix::by_rows(&a, depth), Matrix::by_rows(&b, depth).transposed(), &mut c, n, false);
+        for (at, c) in c.into_iter().enumerate() {
+            let (a, b) = (&a[at / n * depth..][..depth], &b[at % n * depth..][..depth]);
+            let product = |(a, b): (&f32, &f32)| f64::from(*a) * f64::from(*b);
+            let exact: f64 = a.iter().zip(b).map(product).sum();
+            let size: f64 = a.iter().zip(b).map(product).map(f64::abs).sum();
+            if (exact as f32).is_finite() {
+                // Subnormal sums have fewer bits.
+                let largest = 1e-6 * size + f64::from(f32::MIN_POSITIVE) * depth as f64;
+                assert!((f64::from(c) - exact).abs() <= largest, "{depth}, {scale}, {odd:?}, at {at}: {c}, not {exact}");
+            } else {
+                assert!(c.is_nan() == exact.is_nan() && !c.is_finite(), "{depth}, {scale}, {odd:?}, at {at}: {c}, not {exact}");
+            }
+        }
+    }
 }

@@ -32,7 +32,14 @@ mod elsewhere {
             None
         }
 
-        pub(in crate::gemm) fn multiply(self, _: [usize; 3], _: Matrix<'_>, _: Matrix<'_>, _: Target<'_>, _: bool) {
+        pub(in crate::gemm) fn multiply<const PARTS: usize>(
+            self,
+            _: [usize; 3],
+            _: Matrix<'_>,
+            _: Matrix<'_>,
+            _: Target<'_>,
+            _: bool,
+        ) {
             match self.0 {}
         }
     }

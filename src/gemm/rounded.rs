@@ -39,7 +39,7 @@ impl Rounded {
             Product { shape: [m, n, k], a, b: b.transposed(), target, add, numbers }.spread(rayon::current_num_threads());
         };
         match self {
-            Self::Amx(amx) => amx.multiply([m, n, k], a, b, target, add),
+            Self::Amx(amx) => amx.multiply::<1>([m, n, k], a, b, target, add),
             Self::Bfloat16(bfloat16) => {
                 let [a, b] = [Pairs::round(bfloat16, a, m, k), Pairs::round(bfloat16, b.transposed(), n, k)];
                 product(a.matrix(), b.matrix(), k.div_ceil(2), Numbers::Bfloat16(bfloat16));

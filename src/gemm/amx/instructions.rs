@@ -44,6 +44,84 @@ struct Configuration {
     rows: [u8; 16],
 }
 
+/// Loads a part of both strips of A.
+macro_rules! first {
+    ($part:literal) => {
+        concat!("tileloadd tmm4, [{a0} + {row} + 1024*", $part, "]\n", "tileloadd tmm5, [{a1} + {row} + 1024*", $part, "]")
+    };
+}
+
+/// Loads a part of both strips of B.
+macro_rules! second {
+    ($part:literal) => {
+        concat!("tileloadd tmm6, [{b0} + {row} + 1024*", $part, "]\n", "tileloadd tmm7, [{b1} + {row} + 1024*", $part, "]")
+    };
+}
+
+/// Adds the products of what is loaded.
+macro_rules! products {
+    () => {
+        "tdpbf16ps tmm0, tmm4, tmm6
+        tdpbf16ps tmm1, tmm4, tmm7
+        tdpbf16ps tmm2, tmm5, tmm6
+        tdpbf16ps tmm3, tmm5, tmm7"
+    };
+}
+
+/// Sums along all tiles of strips, by the instructions for a tile with all its parts.
+macro_rules! block {
+    ($a:expr, $b:expr, $len:expr, $target:expr, $add:expr, $parts:literal, [$($instructions:expr),+]) => {{
+        let [above, below] = [0, SIDE].map(|row| $target.at(row, 0));
+        asm!(
+            "test {add}, {add}",
+            "jnz 3f",
+            "tilezero tmm0",
+            "tilezero tmm1",
+            "tilezero tmm2",
+            "tilezero tmm3",
+            "jmp 2f",
+            "3:",
+            "tileloadd tmm0, [{above} + {c_row}]",
+            "tileloadd tmm1, [{above} + {c_row} + {right}]",
+            "tileloadd tmm2, [{below} + {c_row}]",
+            "tileloadd tmm3, [{below} + {c_row} + {right}]",
+            "2:",
+            $($instructions,)+
+            "add {a0}, {step}",
+            "add {a1}, {step}",
+            "add {b0}, {step}",
+            "add {b1}, {step}",
+            "dec {count}",
+            "jnz 2b",
+            "tilestored [{above} + {c_row}], tmm0",
+            "tilestored [{above} + {c_row} + {right}], tmm1",
+            "tilestored [{below} + {c_row}], tmm2",
+            "tilestored [{below} + {c_row} + {right}], tmm3",
+            a0 = inout(reg) $a[0].as_ptr() => _,
+            a1 = inout(reg) $a[1].as_ptr() => _,
+            b0 = inout(reg) $b[0].as_ptr() => _,
+            b1 = inout(reg) $b[1].as_ptr() => _,
+            count = inout(reg) $len / ($parts * TILE) => _,
+            add = in(reg) usize::from($add),
+            above = in(reg) above.first,
+            below = in(reg) below.first,
+            row = in(reg) 4 * SIDE,
+            c_row = in(reg) 4 * $target.row_step,
+            step = const 4 * $parts * TILE,
+            right = const 4 * SIDE,
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
+            out("tmm6") _,
+            out("tmm7") _,
+            options(nostack),
+        );
+    }};
+}
+
 /// All eight tiles of this thread are of [`SIDE`] rows of as many elements. Until this is dropped, its thread must not make another, whose
 /// end would be that of both, nor wait for others by rayon, where it could come to do so.
 pub(super) struct Configured {
@@ -61,72 +139,47 @@ impl Configured {
         Self { of_this_thread: PhantomData }
     }
 
-    /// Puts sums of products of two strips of A and two of B, of the same number of tiles, into a block of C, or adds them.
+    /// Puts sums of products of two strips of A and two of B, of the same number of tiles, into a block of C, or adds them. Of numbers in
+    /// three parts, six of nine products count: the others are below 2^-24 of the first.
     ///
     /// # Safety
     /// From the target on, there are 2 [`SIDE`] rows of as many columns, which nobody else reads or writes.
     #[inline(always)]
-    pub(super) unsafe fn multiply(&self, a: [&[f32]; 2], b: [&[f32]; 2], target: Target<'_>, add: bool) {
+    pub(super) unsafe fn multiply<const PARTS: usize>(&self, [a, b]: [[&[f32]; 2]; 2], target: Target<'_>, add: bool) {
         let len = a[0].len();
-        assert!(len > 0 && len.is_multiple_of(TILE) && [a[1], b[0], b[1]].iter().all(|strip| strip.len() == len));
-        let [above, below] = [0, SIDE].map(|row| target.at(row, 0));
+        let step = PARTS * TILE;
+        assert!(len > 0 && len.is_multiple_of(step) && [a[1], b[0], b[1]].iter().all(|strip| strip.len() == len));
         // SAFETY: tiles are configured as long as `self` is there. Each strip is read from its first to its last tile, as just checked,
         // and C is written as far as the caller says it may be.
         unsafe {
-            asm!(
-                "test {add}, {add}",
-                "jnz 3f",
-                "tilezero tmm0",
-                "tilezero tmm1",
-                "tilezero tmm2",
-                "tilezero tmm3",
-                "jmp 2f",
-                "3:",
-                "tileloadd tmm0, [{above} + {c_row}]",
-                "tileloadd tmm1, [{above} + {c_row} + {right}]",
-                "tileloadd tmm2, [{below} + {c_row}]",
-                "tileloadd tmm3, [{below} + {c_row} + {right}]",
-                "2:",
-                "tileloadd tmm4, [{a0} + {row}]",
-                "tileloadd tmm6, [{b0} + {row}]",
-                "tileloadd tmm7, [{b1} + {row}]",
-                "tdpbf16ps tmm0, tmm4, tmm6",
-                "tileloadd tmm5, [{a1} + {row}]",
-                "tdpbf16ps tmm1, tmm4, tmm7",
-                "tdpbf16ps tmm2, tmm5, tmm6",
-                "tdpbf16ps tmm3, tmm5, tmm7",
-                "add {a0}, {tile}",
-                "add {a1}, {tile}",
-                "add {b0}, {tile}",
-                "add {b1}, {tile}",
-                "dec {count}",
-                "jnz 2b",
-                "tilestored [{above} + {c_row}], tmm0",
-                "tilestored [{above} + {c_row} + {right}], tmm1",
-                "tilestored [{below} + {c_row}], tmm2",
-                "tilestored [{below} + {c_row} + {right}], tmm3",
-                a0 = inout(reg) a[0].as_ptr() => _,
-                a1 = inout(reg) a[1].as_ptr() => _,
-                b0 = inout(reg) b[0].as_ptr() => _,
-                b1 = inout(reg) b[1].as_ptr() => _,
-                count = inout(reg) len / TILE => _,
-                add = in(reg) usize::from(add),
-                above = in(reg) above.first,
-                below = in(reg) below.first,
-                row = in(reg) 4 * SIDE,
-                c_row = in(reg) 4 * target.row_step,
-                tile = const 4 * TILE,
-                right = const 4 * SIDE,
-                out("tmm0") _,
-                out("tmm1") _,
-                out("tmm2") _,
-                out("tmm3") _,
-                out("tmm4") _,
-                out("tmm5") _,
-                out("tmm6") _,
-                out("tmm7") _,
-                options(nostack),
-            );
+            match PARTS {
+                1 => block!(a, b, len, target, add, 1, [first!(0), second!(0), products!()]),
+                // The smallest first, in an order in which one factor's tiles stay.
+                3 => block!(
+                    a,
+                    b,
+                    len,
+                    target,
+                    add,
+                    3,
+                    [
+                        first!(2),
+                        second!(0),
+                        products!(),
+                        first!(1),
+                        products!(),
+                        second!(1),
+                        products!(),
+                        first!(0),
+                        products!(),
+                        second!(2),
+                        products!(),
+                        second!(0),
+                        products!()
+                    ]
+                ),
+                _ => unreachable!("numbers are of one part or three"),
+            }
         }
     }
 }

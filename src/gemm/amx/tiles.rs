@@ -1,9 +1,11 @@
 //! Matrices of bfloat16 numbers in the order in which matrix units of x86 processors load them.
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_cvtne2ps_pbh, _mm512_loadu_epi16, _mm512_loadu_epi32, _mm512_maskz_loadu_ps,
-    _mm512_permutexvar_epi16, _mm512_setzero_si512, _mm512_shuffle_i32x4, _mm512_storeu_epi32, _mm512_unpackhi_epi32,
-    _mm512_unpackhi_epi64, _mm512_unpacklo_epi32, _mm512_unpacklo_epi64,
+    __m512, __m512bh, __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps,
+    _mm512_cvtne2ps_pbh, _mm512_loadu_epi16, _mm512_loadu_epi32, _mm512_maskz_loadu_ps, _mm512_max_epu32, _mm512_or_si512,
+    _mm512_permutexvar_epi16, _mm512_reduce_max_epu32, _mm512_set1_epi32, _mm512_setzero_si512, _mm512_shuffle_i32x4,
+    _mm512_srli_epi32, _mm512_storeu_epi32, _mm512_sub_ps, _mm512_unpackhi_epi32, _mm512_unpackhi_epi64, _mm512_unpacklo_epi32,
+    _mm512_unpacklo_epi64,
 };
 use std::mem::transmute;
 use std::ops::Range;
@@ -16,6 +18,8 @@ use crate::gemm::buffer::Buffer;
 pub(super) const SIDE: usize = 16;
 /// Elements of a tile.
 pub(super) const TILE: usize = SIDE * SIDE;
+/// Rows that are asked for before they are rounded: the next may lie in another page of memory, where no processor looks by itself.
+const AHEAD: usize = 4;
 /// Columns of a matrix that make a tile.
 pub(super) const DEPTH: usize = 2 * SIDE;
 
@@ -29,18 +33,32 @@ pub(super) enum Order {
 }
 
 /// Strips of [`SIDE`] rows of a matrix, each in tiles along its columns; zeros fill the last ones up, and there are an even number of strips.
-pub(super) struct Tiles {
+/// Every tile is followed by those of the numbers' other parts: a number is the sum of so many.
+pub(super) struct Tiles<const PARTS: usize> {
     order: Order,
     bits: Buffer,
     /// Elements of a strip.
     len: usize,
+    /// Bits of the largest number, of those in several parts.
+    largest: u32,
 }
 
-impl Tiles {
+impl<const PARTS: usize> Tiles<PARTS> {
+    /// Elements of a tile with all parts.
+    const STEP: usize = PARTS * TILE;
+
     /// Room for so many rows and columns.
     pub(super) fn new(rows: usize, cols: usize, order: Order) -> Self {
-        let len = cols.div_ceil(DEPTH) * TILE;
-        Self { order, bits: Buffer::of(rows.next_multiple_of(2 * SIDE) / SIDE * len), len }
+        let len = cols.div_ceil(DEPTH) * Self::STEP;
+        Self { order, bits: Buffer::of(rows.next_multiple_of(2 * SIDE) / SIDE * len), len, largest: 0 }
+    }
+
+    /// Whether three parts stand for all but the last bits of the largest numbers, and of their products: these are not infinite, and no part
+    /// is as small as matrix units take for 0.
+    pub(super) fn are_ordinary(&self) -> bool {
+        /// Bits from 2^-40 to infinity.
+        const ORDINARY: Range<u32> = 87 << 23..255 << 23;
+        self.largest == 0 || ORDINARY.contains(&self.largest)
     }
 
     /// A strip.
@@ -59,14 +77,16 @@ impl Tiles {
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     fn fill(&mut self, matrix: Matrix<'_>, rows: Range<usize>, cols: Range<usize>) {
         let depth = cols.len().div_ceil(DEPTH);
-        self.len = depth * TILE;
+        self.len = depth * Self::STEP;
+        let mut largest = _mm512_setzero_si512();
         let strips = rows.len().next_multiple_of(2 * SIDE) / SIDE;
         let by_rows = matrix.col_step == 1;
         if by_rows {
             let rows = rows.map(|row| &matrix.data[row * matrix.row_step + cols.start..][..cols.len()]);
             let rows = rows.chain(std::iter::repeat(&[][..])).take(strips * SIDE);
             for (i, row) in rows.enumerate() {
-                self.round_row(i, row);
+                prefetch(row, AHEAD * matrix.row_step);
+                self.round_row(i, row, &mut largest);
             }
         } else {
             let column = |i: usize| {
@@ -74,34 +94,49 @@ impl Tiles {
                 if col < cols.end { &matrix.data[col * matrix.col_step + rows.start..][..rows.len()] } else { &[] }
             };
             for pair in 0..depth * SIDE {
-                self.round_pair(pair, [column(2 * pair), column(2 * pair + 1)], strips);
+                let col = pair / SIDE * DEPTH + pair % SIDE;
+                self.round_pair(pair, [column(col), column(col + SIDE)], strips, &mut largest);
             }
         }
         if by_rows != (self.order == Order::Rows) {
             self.bits[..strips * self.len].as_chunks_mut::<TILE>().0.iter_mut().for_each(|tile| transpose(tile));
         }
+        self.largest = _mm512_reduce_max_epu32(largest);
     }
 
     /// Puts a row into all tiles of a strip.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    fn round_row(&mut self, row: usize, numbers: &[f32]) {
-        let first = row / SIDE * self.len + row % SIDE * SIDE;
-        for (tile, bits) in self.bits[first..][..self.len - row % SIDE * SIDE].chunks_mut(TILE).enumerate() {
-            let [first, second] = [0, SIDE].map(|at| vector(numbers, tile * DEPTH + at));
-            store(rounded(first, second), bits);
+    fn round_row(&mut self, row: usize, numbers: &[f32], largest: &mut __m512i) {
+        let at = row % SIDE * SIDE;
+        let strip = &mut self.bits[row / SIDE * self.len..][..self.len];
+        for (tile, bits) in strip.chunks_exact_mut(Self::STEP).enumerate() {
+            let numbers = [0, SIDE].map(|col| vector(numbers, tile * DEPTH + col));
+            let parts = parts::<PARTS>(numbers, largest);
+            parts.into_iter().zip(bits.chunks_exact_mut(TILE)).for_each(|(part, bits)| store(part, &mut bits[at..]));
         }
     }
 
     /// Puts two columns into a tile of every strip.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-    fn round_pair(&mut self, pair: usize, columns: [&[f32]; 2], strips: usize) {
-        let at = pair / SIDE * TILE + pair % SIDE * SIDE;
+    fn round_pair(&mut self, pair: usize, columns: [&[f32]; 2], strips: usize, largest: &mut __m512i) {
+        let at = pair / SIDE * Self::STEP + pair % SIDE * SIDE;
         for strip in 0..strips {
-            let [first, second] = columns.map(|numbers| vector(numbers, strip * SIDE));
-            store(alternating(rounded(first, second)), &mut self.bits[strip * self.len + at..]);
+            let bits = &mut self.bits[strip * self.len + at..];
+            let parts = parts::<PARTS>(columns.map(|numbers| vector(numbers, strip * SIDE)), largest);
+            parts.into_iter().zip(bits.chunks_mut(TILE)).for_each(|(part, bits)| store(part, bits));
         }
+    }
+}
+
+/// Asks for lines of cache that are read soon: numbers as many as these, so far behind them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn prefetch(numbers: &[f32], behind: usize) {
+    let first = numbers.as_ptr().wrapping_add(behind);
+    for line in (0..numbers.len()).step_by(SIDE) {
+        _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(line).cast());
     }
 }
 
@@ -115,12 +150,28 @@ fn vector(numbers: &[f32], first: usize) -> __m512 {
     unsafe { _mm512_maskz_loadu_ps(mask, numbers.as_ptr()) }
 }
 
-/// Numbers that are rounded; the second are the upper half.
+/// Pairs of numbers: one part is the number rounded; of three parts each is what the ones before left, cut off, and the last is exact.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-fn rounded(first: __m512, second: __m512) -> __m512i {
-    // SAFETY: of the same size, and every bit pattern is valid.
-    unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) }
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+fn parts<const PARTS: usize>([first, second]: [__m512; 2], largest: &mut __m512i) -> [__m512i; PARTS] {
+    let mut parts = [_mm512_setzero_si512(); PARTS];
+    if PARTS == 1 {
+        // SAFETY: of the same size, and every bit pattern is valid.
+        parts[0] = alternating(unsafe { transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first)) });
+        return parts;
+    }
+    let upper = _mm512_set1_epi32(!0 << 16);
+    let mut rest = [first, second];
+    for part in &mut parts {
+        let heads = rest.map(|rest| _mm512_and_si512(_mm512_castps_si512(rest), upper));
+        rest = [0, 1].map(|i| _mm512_sub_ps(rest[i], _mm512_castsi512_ps(heads[i])));
+        *part = _mm512_or_si512(_mm512_srli_epi32::<16>(heads[0]), heads[1]);
+    }
+    for number in [first, second] {
+        let magnitude = _mm512_and_si512(_mm512_castps_si512(number), _mm512_set1_epi32(i32::MAX));
+        *largest = _mm512_max_epu32(*largest, magnitude);
+    }
+    parts
 }
 
 /// Writes a row of a tile.
