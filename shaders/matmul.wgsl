@@ -1,4 +1,4 @@
-// C (+)= A B for the layouts NN, NT and TN, batched along z, for products that are small or would not fill a GPU with larger tiles.
+// C =, += or *= A B for the layouts NN, NT and TN, batched along z, for products that are small or would not fill a GPU with larger tiles.
 // One workgroup makes a TILE x TILE tile of C, each thread 4 x 4 of it. Both operands are staged in workgroup memory with the
 // contraction index outermost, so that one inner loop serves every layout: a block of 4 x 4 elements is loaded as four vectors and
 // transposed in registers where needed.

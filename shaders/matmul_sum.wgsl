@@ -1,4 +1,4 @@
-// C (+)= the sum of the products of all parts of the contraction, always in the same order. One thread an element.
+// C =, += or *= the sum of the products of all parts of the contraction, always in the same order. One thread an element.
 
 @group(0) @binding(2) var<storage, read> products: array<f32>;
 @group(0) @binding(3) var<storage, read_write> c: array<f32>;
@@ -16,8 +16,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(num_workgroups) groups
             sum += products[(matrix * p.parts + part) * size + element];
         }
         let at = p.c_offset + matrix * p.c_stride + element / p.n * p.ldc + element % p.n;
-        if (p.accumulate != 0u) {
+        if (p.write == ADD) {
             sum += c[at];
+        } else if (p.write == TIMES) {
+            sum *= c[at];
         }
         c[at] = sum;
     }

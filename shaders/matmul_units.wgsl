@@ -1,7 +1,7 @@
 enable f16;
 enable wgpu_cooperative_matrix;
 
-// C (+)= A B in the layout NT, batched along z, on units that multiply matrices of SIDE x SIDE float16 numbers and sum in float32
+// C =, += or *= A B in the layout NT, batched along z, on units that multiply matrices of SIDE x SIDE float16 numbers and sum in float32
 // (cooperative matrices). Four subgroups make a tile of 4 SIDE x 4 SIDE of C, each two by two matrices of it. Both operands are rounded to
 // float16 on their way to workgroup memory.
 //

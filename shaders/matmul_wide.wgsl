@@ -1,4 +1,4 @@
-// C (+)= A B for the layouts NN, NT and TN, batched along z, for products that fill a GPU with large tiles. 256 threads make a tile of
+// C =, += or *= A B for the layouts NN, NT and TN, batched along z, for products that fill a GPU with large tiles. 256 threads make a tile of
 // 128 x 128 of C, each 8 x 8 of it: 64 multiply-adds for four vectors from workgroup memory, whose bandwidth bounds smaller tiles.
 // Of 128 x 64 and 64 x 128, for products with a short side, each makes 8 x 4 or 4 x 8. The next steps of both operands are on their way
 // to registers while the present ones are multiplied.

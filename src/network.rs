@@ -10,8 +10,7 @@ use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
 use crate::ops::first_columns::first_columns;
 use crate::ops::gelu::gelu;
-use crate::ops::matmul::{Layout, Product, matmul, matmul_coarse, matmul_rounded};
-use crate::ops::multiply::multiply;
+use crate::ops::matmul::{Layout, Product, matmul, matmul_coarse, matmul_rounded, times_matmul_rounded};
 use crate::ops::normalize::normalize;
 use crate::ops::normalize_backward::normalize_backward;
 use crate::plan::Plan;
@@ -222,11 +221,10 @@ impl Network {
         }
         if let (Some(hidden), Some(units), Some([weight, bias, output])) = (self.hidden, encoded.hidden, &into.hidden) {
             matmul_rounded(plan, Layout::TN, gradient, units.values, output.gradient, write);
-            let upstream = plan.scratch("hidden gradient", units.values.shape);
-            matmul_rounded(plan, Layout::NN, gradient, hidden.output, upstream, Write::Set);
-            multiply(plan, units.slopes, upstream);
-            matmul_rounded(plan, Layout::TN, upstream, x, weight.gradient, write);
-            column_sum(plan, upstream, bias.gradient, 1.0, write);
+            // The derivative by the hidden units before their activation, in place of its slopes.
+            times_matmul_rounded(plan, Layout::NN, gradient, hidden.output, units.slopes);
+            matmul_rounded(plan, Layout::TN, units.slopes, x, weight.gradient, write);
+            column_sum(plan, units.slopes, bias.gradient, 1.0, write);
         }
     }
 }

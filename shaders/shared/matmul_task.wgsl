@@ -7,7 +7,7 @@ struct Task {
     a: u32, b: u32,
     k: u32, k_end: u32,
     c: u32, ldc: u32,
-    accumulate: bool,
+    write: u32,
 }
 
 fn task(z: u32) -> Task {
@@ -16,14 +16,14 @@ fn task(z: u32) -> Task {
     let b = p.b_offset + batch * p.b_stride;
     if (p.parts > 1u) {
         let k = z % p.parts * p.part_k;
-        return Task(a, b, k, min(p.k, k + p.part_k), z * p.m * p.n, p.n, false);
+        return Task(a, b, k, min(p.k, k + p.part_k), z * p.m * p.n, p.n, SET);
     }
-    return Task(a, b, 0u, p.k, p.c_offset + batch * p.c_stride, p.ldc, p.accumulate != 0u);
+    return Task(a, b, 0u, p.k, p.c_offset + batch * p.c_stride, p.ldc, p.write);
 }
 
 fn write_row(t: Task, row: u32, col: u32, value: vec4<f32>) {
     if (row < p.m && col < p.n) {
-        store_c(t.c + row * t.ldc + col, min(p.n - col, 4u), value, t.accumulate);
+        store_c(t.c + row * t.ldc + col, min(p.n - col, 4u), value, t.write);
     }
 }
 

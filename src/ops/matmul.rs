@@ -6,16 +6,18 @@ mod rounded;
 mod variant;
 
 use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
 
 use crate::case::Case;
 use crate::gemm::{Gemm, Matrix, gemm};
 use crate::op::{Cost, Io, Op, Pass, Shader, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Plan, Window};
+use crate::simd::vectorized;
 use crate::tensor::Tensor;
 use variant::Variant;
 
 pub use coarse::{MatmulCoarse, coarse_error, coarse_loss, matmul_coarse};
-pub use rounded::{MatmulRounded, matmul_halves, matmul_rounded, rounding_error};
+pub use rounded::{MatmulRounded, matmul_halves, matmul_rounded, rounding_error, times_matmul_rounded};
 
 /// Which operand is stored transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +38,23 @@ pub type Product = fn(&mut Plan, Layout, Tensor, Tensor, Tensor, Write);
 /// # Panics
 /// If the shapes do not fit together.
 pub fn matmul(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
-    record::<Matmul>(plan, layout, [a, b, c], write);
+    record::<Matmul>(plan, layout, [a, b, c], code(write));
+}
+
+/// What a product does to C: replace it, be added to it, be multiplied with it element by element.
+const SET: u32 = 0;
+const ADD: u32 = 1;
+const TIMES: u32 = 2;
+
+fn code(write: Write) -> u32 {
+    match write {
+        Write::Set => SET,
+        Write::Add => ADD,
+    }
 }
 
 /// A product by an op that takes these parameters.
-fn record<M: Op<Params = Params>>(plan: &mut Plan, layout: Layout, operands: [Tensor; 3], write: Write) {
+fn record<M: Op<Params = Params>>(plan: &mut Plan, layout: Layout, operands: [Tensor; 3], write: u32) {
     record_by::<M>(plan, layout, operands, write, Variant::choose);
 }
 
@@ -49,7 +63,7 @@ fn record_by<M: Op<Params = Params>>(
     plan: &mut Plan,
     layout: Layout,
     [a, b, c]: [Tensor; 3],
-    write: Write,
+    write: u32,
     choose: impl Fn([u32; 4]) -> Variant,
 ) {
     let (m, k) = if layout == Layout::TN { (a.cols(), a.rows()) } else { (a.rows(), a.cols()) };
@@ -73,7 +87,7 @@ fn record_by<M: Op<Params = Params>>(
         b_stride: stride(b),
         c_stride: stride(c),
         batch,
-        accumulate: u32::from(write == Write::Add),
+        write,
         a_by_k: u32::from(layout == Layout::TN),
         b_by_k: u32::from(layout != Layout::NT),
         // Set when the windows are known.
@@ -84,6 +98,11 @@ fn record_by<M: Op<Params = Params>>(
         side: 0,
         subgroup: 0,
     };
+    // Of what is a sum over windows, all but the first is added.
+    let write_from = |first_row: u32| {
+        assert!(first_row == 0 || write != TIMES, "matmul {layout:?}: C *= A B of a contraction in windows: {a} x {b}");
+        if first_row == 0 { write } else { ADD }
+    };
     // Rows of A are rows of C (NN, NT) or contraction indices (TN); rows of B are contraction indices (NN) or columns of C (NT).
     if layout == Layout::TN {
         for o in overlaps(plan, a, b) {
@@ -91,7 +110,7 @@ fn record_by<M: Op<Params = Params>>(
                 k: o.rows,
                 a_offset: o.left_row * whole.lda,
                 b_offset: o.right_row * whole.ldb,
-                accumulate: whole.accumulate | u32::from(o.first_row > 0),
+                write: write_from(o.first_row),
                 ..whole
             };
             push::<M>(plan, params, [o.left, o.right, c], &choose);
@@ -109,7 +128,7 @@ fn record_by<M: Op<Params = Params>>(
             } else {
                 params.k = w.tensor.rows();
                 params.a_offset += w.first_row;
-                params.accumulate |= u32::from(w.first_row > 0);
+                params.write = write_from(w.first_row);
             }
             push::<M>(plan, params, [o.left, w.tensor, o.right], &choose);
         }
@@ -181,8 +200,29 @@ fn multiply(p: &Params, io: Io<'_, f32>, gemm: Gemm) {
         let [a0, b0, c0] = p.bases(batch);
         let a = Matrix { data: &a[a0..], row_step: a_row, col_step: a_col };
         let b = Matrix { data: &b[b0..], row_step: b_row, col_step: b_col };
-        gemm(shape, a, b, &mut c[c0..], p.ldc as usize, p.accumulate != 0);
+        let (c, c_step) = (&mut c[c0..], p.ldc as usize);
+        if p.write == TIMES { times(shape, a, b, c, c_step, gemm) } else { gemm(shape, a, b, c, c_step, p.write == ADD) }
     }
+}
+
+/// C *= A B, in blocks of rows whose products stay in cache.
+fn times([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, gemm: Gemm) {
+    const ROWS: usize = 64;
+    let blocks = c[..(m - 1) * c_step + n].par_chunks_mut(ROWS * c_step).enumerate();
+    blocks.for_each_init(
+        || vec![0.0; ROWS.min(m) * n],
+        |products, (block, c)| {
+            gemm([c.len().div_ceil(c_step), n, k], a.part(block * ROWS, 0), b, products, n, false);
+            vectorized(
+                #[inline(always)]
+                || {
+                    for (c, products) in c.chunks_mut(c_step).zip(products.chunks(n)) {
+                        c[..n].iter_mut().zip(products).for_each(|(c, product)| *c *= product);
+                    }
+                },
+            );
+        },
+    );
 }
 
 /// The op; [`matmul`] records it.
@@ -206,7 +246,8 @@ pub struct Params {
     b_stride: u32,
     c_stride: u32,
     batch: u32,
-    accumulate: u32,
+    /// [`SET`], [`ADD`] or [`TIMES`].
+    write: u32,
     a_by_k: u32,
     b_by_k: u32,
     /// Rows and columns of C that a workgroup makes.
@@ -310,7 +351,11 @@ impl Op for Matmul {
                     let product = |l: usize| a[a0 + i * a_row + l * a_col] * b[b0 + l * b_row + j * b_col];
                     let sum = (0..p.k as usize).map(product).sum::<f64>();
                     let c = &mut c[c0 + i * p.ldc as usize + j];
-                    *c = if p.accumulate != 0 { *c + sum } else { sum };
+                    *c = match p.write {
+                        SET => sum,
+                        ADD => *c + sum,
+                        _ => *c * sum,
+                    };
                 }
             }
         }
@@ -318,7 +363,7 @@ impl Op for Matmul {
 
     fn cost(p: &Params) -> Cost {
         let (m, n, k, batch) = (u64::from(p.m), u64::from(p.n), u64::from(p.k), u64::from(p.batch));
-        Cost { flops: 2 * m * n * k * batch, bytes: 4 * batch * (m * k + k * n + m * n * (1 + u64::from(p.accumulate))) }
+        Cost { flops: 2 * m * n * k * batch, bytes: 4 * batch * (m * k + k * n + m * n * (1 + u64::from(p.write != SET))) }
     }
 
     fn cases() -> Vec<Case> {

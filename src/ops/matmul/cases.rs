@@ -1,7 +1,7 @@
 //! Products that tests compare and benches time.
 
 use super::variant::Variant;
-use super::{Layout, Matmul, Product, matmul, record_by};
+use super::{Layout, Matmul, Product, code, matmul, record_by};
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::Write;
 use crate::plan::Limits;
@@ -120,7 +120,7 @@ fn case_by(
 ) -> Case {
     Case::with_limits(name, limits, |case| {
         let [a, b, c] = operands(case, layout, [batch, m, n, k], fill);
-        record_by::<Matmul>(&mut case.plan, layout, [a, b, c], write, choose);
+        record_by::<Matmul>(&mut case.plan, layout, [a, b, c], code(write), choose);
         // d(sum of g C)/dA, with the layouts that backward passes use: the three layouts check each other.
         if m * n * k <= 1000 && batch == 1 && write == Write::Set {
             let g = case.input("g", [m, n], Fill::Normal);

@@ -2,7 +2,7 @@
 //! no numbers that are far larger than all others.
 
 use super::cases::{bench_case, rounded_case};
-use super::{Layout, Matmul, Params, multiply, record};
+use super::{Layout, Matmul, Params, code, multiply, record};
 use crate::case::{Case, Fill};
 use crate::gemm::{LARGEST, gemm_coarse};
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
@@ -15,7 +15,7 @@ use crate::tensor::Tensor;
 /// # Panics
 /// If the shapes do not fit together.
 pub fn matmul_coarse(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
-    record::<MatmulCoarse>(plan, layout, [a, b, c], write);
+    record::<MatmulCoarse>(plan, layout, [a, b, c], code(write));
 }
 
 /// Standard deviation of what rounding to 8-bit integers adds to the inner product of two of the `rows [n, dim]`, from a thousand of them.

@@ -1,7 +1,7 @@
 //! Matrix product that may round its factors: for scores, activations and gradients in training, whose own noise is larger.
 
 use super::cases::{bench_case, rounded_case};
-use super::{Layout, Matmul, Params, Variant, multiply, record, record_by};
+use super::{Layout, Matmul, Params, Product, TIMES, Variant, code, multiply, record, record_by};
 use crate::case::{Case, Fill};
 use crate::gemm::gemm_rounded;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
@@ -14,7 +14,16 @@ use crate::tensor::Tensor;
 /// # Panics
 /// If the shapes do not fit together.
 pub fn matmul_rounded(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
-    record::<MatmulRounded>(plan, layout, [a, b, c], write);
+    record::<MatmulRounded>(plan, layout, [a, b, c], code(write));
+}
+
+/// C *= A B, element by element, of factors that are rounded as [`matmul_rounded`] does: the derivative by what went into a function of each
+/// element, C being the function's, in one pass.
+///
+/// # Panics
+/// If the shapes do not fit together, or B spans row windows in another layout than NT.
+pub fn times_matmul_rounded(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor) {
+    record::<MatmulRounded>(plan, layout, [a, b, c], TIMES);
 }
 
 /// [`matmul_rounded`] of factors that float16 can hold, whose magnitudes end at 65,504: on the matrix units of a device where the limits
@@ -25,7 +34,7 @@ pub fn matmul_rounded(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: 
 pub fn matmul_halves(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor, write: Write) {
     let units = plan.limits().matrix_units.filter(|_| layout == Layout::NT);
     let choose = |shape: [u32; 4]| units.map_or_else(|| Variant::choose(shape), |units| Variant::units(units, shape[3]));
-    record_by::<MatmulRounded>(plan, layout, [a, b, c], write, choose);
+    record_by::<MatmulRounded>(plan, layout, [a, b, c], code(write), choose);
 }
 
 /// Standard deviation of what rounding to bfloat16, the coarser, adds to the inner product of two of the `rows [n, dim]`, estimated from a
@@ -82,6 +91,13 @@ impl Op for MatmulRounded {
         }
         let limits = Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE };
         cases.push(rounded_case(matmul_rounded, "NT row windows".to_owned(), limits, NT, [1, 160, 130, 70], Fill::Normal, Write::Set));
+        for layout in [NN, NT, TN] {
+            // By all shaders: vectors or not, a large tile, a contraction in parts.
+            for [batch, m, n, k] in [[1, 33, 65, 31], [1, 130, 70, 100], [2, 20, 28, 36], [1, 512, 520, 20], [1, 32, 96, 2000]] {
+                cases.push(times_case(format!("{layout:?} times {batch} {m}x{n}x{k}"), Limits::NONE, layout, [batch, m, n, k]));
+            }
+        }
+        cases.push(times_case("NT times, row windows".to_owned(), limits, NT, [1, 160, 130, 70]));
         for units in UNITS {
             let limits = Limits { matrix_units: Some(units), ..Limits::NONE };
             for shape @ [batch, m, n, k] in [[1, 1, 1, 1], [1, 64, 128, 96], [1, 33, 65, 31], [2, 70, 36, 100], [1, 130, 20, 260]] {
@@ -101,6 +117,11 @@ impl Op for MatmulRounded {
         let on_units = [[512, 4096, 384], [512, 4096, 4096]].map(|shape| bench_case(matmul_halves, limits, Layout::NT, shape));
         ordinary.into_iter().chain(on_units).collect()
     }
+}
+
+fn times_case(name: String, limits: Limits, layout: Layout, shape: [u32; 4]) -> Case {
+    let times: Product = |plan, layout, a, b, c, _| times_matmul_rounded(plan, layout, a, b, c);
+    rounded_case(times, name, limits, layout, shape, Fill::Normal, Write::Add)
 }
 
 /// Matrix units as NVIDIA's and Apple's GPUs and llvmpipe have them.
