@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::backend::Backend;
@@ -118,20 +119,22 @@ impl Scores {
     /// With A and B the first k of teacher and student: recall@k = |A n B| / k; neighbor_overlap@k = |A n B| / |A u B|; ndcg@k has
     /// gain k - r + 1 for the teacher's rank r and discount 1 / log2(1 + rank).
     pub fn new(teacher: &Neighbours, student: &Neighbours, k: usize) -> Self {
+        let pairs = teacher.ids.par_chunks(teacher.k).zip(student.ids.par_chunks(student.k));
+        let ranks: Vec<Vec<usize>> = pairs.map(|(teacher, student)| ranks(teacher, student)).collect();
         let mut scores = BTreeMap::new();
-        let mut record = |name: String, metric: &dyn Fn(&[u32], &[u32]) -> f64| {
-            let pairs = teacher.ids.chunks(teacher.k).zip(student.ids.chunks(student.k));
-            scores.insert(name, pairs.map(|(t, s)| metric(t, s)).collect());
+        let mut record = |name: String, metric: &dyn Fn(&[usize]) -> f64| {
+            scores.insert(name, ranks.iter().map(|ranks| metric(ranks)).collect());
         };
         for depth in DEPTHS.into_iter().filter(|d| *d <= teacher.k.min(student.k)) {
-            record(format!("recall@{depth}"), &|t, s| common(&t[..depth], &s[..depth]) / depth as f64);
+            record(format!("recall@{depth}"), &|ranks| common(ranks, depth) / depth as f64);
         }
-        record("recall@k".to_owned(), &|t, s| common(&t[..k], &s[..k]) / k as f64);
-        record("neighbor_overlap@k".to_owned(), &|t, s| {
-            let common = common(&t[..k], &s[..k]);
+        record("recall@k".to_owned(), &|ranks| common(ranks, k) / k as f64);
+        record("neighbor_overlap@k".to_owned(), &|ranks| {
+            let common = common(ranks, k);
             common / (2.0 * k as f64 - common)
         });
-        record("ndcg@k".to_owned(), &|t, s| ndcg(&t[..k], &s[..k]));
+        let discounts: Vec<f64> = (0..k).map(|rank| 1.0 / (rank as f64 + 2.0).log2()).collect();
+        record("ndcg@k".to_owned(), &|ranks| ndcg(ranks, &discounts));
         Self(scores)
     }
 
@@ -165,17 +168,24 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-fn common(a: &[u32], b: &[u32]) -> f64 {
-    let a: std::collections::HashSet<_> = a.iter().collect();
-    b.iter().filter(|id| a.contains(id)).count() as f64
+/// Where the teacher ranks what the student found, from 0; `usize::MAX` where it does not.
+fn ranks(teacher: &[u32], student: &[u32]) -> Vec<usize> {
+    let mut ranked: Vec<(u32, usize)> = teacher.iter().copied().zip(0..).collect();
+    ranked.sort_unstable();
+    let rank = |id: &u32| ranked.binary_search_by_key(id, |(id, _)| *id).map_or(usize::MAX, |at| ranked[at].1);
+    student.iter().map(rank).collect()
 }
 
-fn ndcg(teacher: &[u32], student: &[u32]) -> f64 {
-    let k = teacher.len();
-    let discounted = |rank: usize, gain: usize| gain as f64 / (rank as f64 + 2.0).log2();
-    let gains: std::collections::HashMap<_, _> = teacher.iter().enumerate().map(|(rank, id)| (id, k - rank)).collect();
-    let ideal: f64 = (0..k).map(|rank| discounted(rank, k - rank)).sum();
-    let gained = student.iter().enumerate().filter_map(|(rank, id)| gains.get(id).map(|gain| discounted(rank, *gain)));
+/// How many of the first so many the two have in common.
+fn common(ranks: &[usize], depth: usize) -> f64 {
+    ranks[..depth].iter().filter(|rank| **rank < depth).count() as f64
+}
+
+/// With the discount of every rank up to k.
+fn ndcg(ranks: &[usize], discounts: &[f64]) -> f64 {
+    let k = discounts.len();
+    let ideal: f64 = discounts.iter().enumerate().map(|(rank, discount)| (k - rank) as f64 * discount).sum();
+    let gained = ranks.iter().zip(discounts).filter(|(rank, _)| **rank < k).map(|(rank, discount)| (k - rank) as f64 * discount);
     // A sum of nothing would be -0.
     let found = gained.fold(0.0, |a, b| a + b);
     found / ideal
