@@ -1,10 +1,10 @@
 //! Memory for arrays whose size comes from the data: asked for before it is filled, so that a lack of it is an error.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
 
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
+use memmap2::MmapMut;
 
 use crate::error::{Error, Result};
 
@@ -60,24 +60,35 @@ pub fn zeros<T: Clone + Default>(rows: usize, dim: usize) -> Result<Vec<T>> {
     Ok(values)
 }
 
-/// Bytes of a line of cache. A vector as long, if it began anywhere else, would come from two: of 512 bits that takes a quarter of a product's
-/// speed (a tile of a processor of Cascade Lake, 110 instead of 142 GFLOP/s).
-const LINE: usize = 64;
-/// Bytes that are worth large pages, of which the last is not full.
+/// A line of cache. A vector as long, if it began anywhere else, would come from two: of 512 bits that takes a quarter of a product's speed
+/// (a tile of a processor of Cascade Lake, 110 instead of 142 GFLOP/s).
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Line([u8; 64]);
+
+/// Bytes that are worth large pages, of which the last may not be full.
 const LARGE: usize = 1 << 20;
 
 /// Values whose first begins a line of cache, and a large page where they are many.
 pub struct Aligned<T> {
-    first: NonNull<T>,
+    memory: Memory,
     len: usize,
+    values: PhantomData<T>,
 }
 
-#[expect(unsafe_code, reason = "vectors do not align their values")]
+enum Memory {
+    Lines(Vec<Line>),
+    /// The system's own, from this byte on: what a vector gets may have been in use before, in small pages.
+    Pages(MmapMut, usize),
+}
+
 impl<T: Pod> Aligned<T> {
     /// So many zeros.
+    ///
+    /// # Panics
+    /// If memory does not suffice.
     pub fn new(len: usize) -> Self {
-        let layout = layout::<T>(len).expect("a length that fits in memory");
-        Self::allocate(len, layout).unwrap_or_else(|| handle_alloc_error(layout))
+        Self::zeros(len, 1).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// `rows * dim` zeros, or an error where a plain allocation would abort.
@@ -85,70 +96,53 @@ impl<T: Pod> Aligned<T> {
     /// # Errors
     /// As [`allocate`].
     pub fn zeros(rows: usize, dim: usize) -> Result<Self> {
-        let values = rows.checked_mul(dim).and_then(|len| Self::allocate(len, layout::<T>(len)?));
-        values.ok_or_else(|| lacking::<T>(rows, dim))
-    }
-
-    fn allocate(len: usize, layout: Layout) -> Option<Self> {
-        if layout.size() == 0 {
-            return Some(Self::default());
-        }
-        // SAFETY: not of no bytes.
-        let first = NonNull::new(unsafe { alloc(layout) })?;
-        if layout.align() == LARGE_PAGE {
-            use_large_pages(first.as_ptr(), layout.size());
-        }
-        // SAFETY: as many bytes as were allocated.
-        unsafe { first.write_bytes(0, layout.size()) };
-        Some(Self { first: first.cast(), len })
+        let allocated = || {
+            let len = rows.checked_mul(dim)?;
+            Some(Self { memory: Memory::zeros(len.checked_mul(size_of::<T>())?)?, len, values: PhantomData })
+        };
+        allocated().ok_or_else(|| lacking::<T>(rows, dim))
     }
 }
 
-/// Memory for so many values; None of more than there can be.
-fn layout<T>(len: usize) -> Option<Layout> {
-    let bytes = len.checked_mul(size_of::<T>())?;
-    let align = if bytes >= LARGE { LARGE_PAGE } else { LINE };
-    Layout::from_size_align(bytes.checked_next_multiple_of(align)?, align).ok()
-}
-
-#[expect(unsafe_code, reason = "as above")]
-impl<T> Drop for Aligned<T> {
-    fn drop(&mut self) {
-        if let Some(layout) = layout::<T>(self.len).filter(|layout| layout.size() > 0) {
-            // SAFETY: allocated with this layout, for as many values; they need no drop, being plain data.
-            unsafe { dealloc(self.first.as_ptr().cast(), layout) };
+impl Memory {
+    /// At least so many bytes.
+    fn zeros(bytes: usize) -> Option<Self> {
+        if bytes < LARGE {
+            return Some(Self::Lines(vec![Line::zeroed(); bytes.div_ceil(size_of::<Line>())]));
         }
+        // Whole pages, wherever the first begins.
+        let mut map = MmapMut::map_anon(bytes.checked_next_multiple_of(LARGE_PAGE)?.checked_add(LARGE_PAGE)?).ok()?;
+        let (first, len) = (map.as_mut_ptr(), map.len());
+        use_large_pages(first, len);
+        Some(Self::Pages(map, first.align_offset(LARGE_PAGE)))
     }
 }
 
 impl<T> Default for Aligned<T> {
     fn default() -> Self {
-        Self { first: NonNull::dangling(), len: 0 }
+        Self { memory: Memory::Lines(Vec::new()), len: 0, values: PhantomData }
     }
 }
 
-#[expect(unsafe_code, reason = "as above")]
-// SAFETY: it owns its values, as a vector does.
-unsafe impl<T: Send> Send for Aligned<T> {}
-#[expect(unsafe_code, reason = "as above")]
-// SAFETY: as above.
-unsafe impl<T: Sync> Sync for Aligned<T> {}
-
-#[expect(unsafe_code, reason = "as above")]
 impl<T: Pod> Deref for Aligned<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: so many values, which were zeros or have been written since: of plain data every pattern of bits is a value.
-        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.len) }
+        let bytes = self.len * size_of::<T>();
+        bytemuck::cast_slice(match &self.memory {
+            Memory::Lines(lines) => &bytemuck::cast_slice(lines)[..bytes],
+            Memory::Pages(map, first) => &map[*first..][..bytes],
+        })
     }
 }
 
-#[expect(unsafe_code, reason = "as above")]
 impl<T: Pod> DerefMut for Aligned<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.len) }
+        let bytes = self.len * size_of::<T>();
+        bytemuck::cast_slice_mut(match &mut self.memory {
+            Memory::Lines(lines) => &mut bytemuck::cast_slice_mut(lines)[..bytes],
+            Memory::Pages(map, first) => &mut map[*first..][..bytes],
+        })
     }
 }
 
