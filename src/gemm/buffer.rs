@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::memory::Aligned;
 
-/// Buffers that a thread keeps, and numbers in each, at most: 64 MiB of them.
+/// Buffers that a thread keeps, and numbers in each, at most: 64 MiB.
 const KEPT: usize = 4;
 const KEPT_LEN: usize = 1 << 24;
 

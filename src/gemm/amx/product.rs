@@ -16,14 +16,15 @@ const BLOCK: usize = 2 * SIDE;
 const BLOCK_LEN: usize = BLOCK * BLOCK;
 /// Rows of A that are rounded at a time: where they are contiguous in columns, of lines of cache that are neighbours.
 const ROWS: usize = 512;
-/// Contraction indices of a pass, of whose numbers two strips of A stay in the core's first-level cache: 24 or 32 KiB, with two of B 48 or 64.
+/// Contraction indices of a pass, of whose numbers two strips of A stay in the core's first-level cache beside two of B: 32 KiB together, or 48
+/// in three parts.
 const fn pass(parts: usize) -> usize {
     if parts == 1 { 8 * DEPTH } else { 4 * DEPTH }
 }
 
 impl Amx {
     /// C = A B, or += where `add`, of a shape `[m, n, k]` that the matrices and C have been checked for: of factors that are rounded
-    /// (`PARTS` 1) or as exact as in float32 (`PARTS` 3; Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 artificial intelligence
+    /// (`PARTS` 1) or about as exact as in float32 (`PARTS` 3; Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 artificial intelligence
     /// datatype for higher-precision computations", arXiv 1904.06376).
     pub(in crate::gemm) fn multiply<const PARTS: usize>(
         self,
@@ -41,11 +42,12 @@ impl Amx {
             let make = |rows: Range<usize>| Task { half: true, ..task(rows.clone(), rows.start..n) }.make::<PARTS>(self);
             parallel(triangle(n, tasks)).for_each(make);
             parallel(parts(0..n, BLOCK)).for_each(|rows| {
-                let right = rows.end..n;
                 #[expect(unsafe_code, reason = "tasks share C")]
                 // SAFETY: within C, which is square; what lies left of the diagonal is written here alone.
                 unsafe {
-                    target.mirror(rows, right);
+                    target.mirror(rows.clone(), rows.end..n);
+                    // Parts are summed in another order on the other side of the diagonal.
+                    rows.clone().for_each(|row| target.mirror(row..row + 1, row + 1..rows.end));
                 }
             });
         } else if m >= n {
