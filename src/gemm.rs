@@ -19,6 +19,7 @@ mod pack;
 mod packed;
 mod rounded;
 mod scan;
+mod times;
 
 use std::ops::Range;
 
@@ -31,6 +32,7 @@ pub(crate) use integers::{Integers, LENGTH, Quantized};
 pub(crate) use rounded::is_coarse;
 pub(crate) use rounded::{gemm_coarse, gemm_rounded};
 pub(crate) use scan::scan;
+pub(crate) use times::times;
 
 use amx::Amx;
 use bfloat16::Bfloat16;

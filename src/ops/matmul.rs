@@ -6,13 +6,11 @@ mod rounded;
 mod variant;
 
 use bytemuck::{Pod, Zeroable};
-use rayon::prelude::*;
 
 use crate::case::Case;
-use crate::gemm::{Gemm, Matrix, gemm};
+use crate::gemm::{Gemm, Matrix, gemm, times};
 use crate::op::{Cost, Io, Op, Pass, Shader, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Plan, Window};
-use crate::simd::vectorized;
 use crate::tensor::Tensor;
 use variant::Variant;
 
@@ -98,14 +96,13 @@ fn record_by<M: Op<Params = Params>>(
         side: 0,
         subgroup: 0,
     };
-    // Of what is a sum over windows, all but the first is added.
-    let write_from = |first_row: u32| {
-        assert!(first_row == 0 || write != TIMES, "matmul {layout:?}: C *= A B of a contraction in windows: {a} x {b}");
-        if first_row == 0 { write } else { ADD }
-    };
+    // What C is multiplied by is no sum over windows: its contraction is taken whole, and the plan tells where that does not fit.
+    let whole_contraction = write == TIMES;
+    let write_from = |first_row: u32| if first_row == 0 { write } else { ADD };
     // Rows of A are rows of C (NN, NT) or contraction indices (TN); rows of B are contraction indices (NN) or columns of C (NT).
     if layout == Layout::TN {
-        for o in overlaps(plan, a, b) {
+        let all = Overlap { left: a, right: b, first_row: 0, left_row: 0, right_row: 0, rows: k };
+        for o in if whole_contraction { vec![all] } else { overlaps(plan, a, b) } {
             let params = Params {
                 k: o.rows,
                 a_offset: o.left_row * whole.lda,
@@ -117,7 +114,8 @@ fn record_by<M: Op<Params = Params>>(
         }
         return;
     }
-    let b_windows: Vec<Window> = plan.windows(b).collect();
+    let b_windows: Vec<Window> =
+        if whole_contraction && layout == Layout::NN { vec![Window { tensor: b, first_row: 0 }] } else { plan.windows(b).collect() };
     for o in overlaps(plan, a, c) {
         for w in &b_windows {
             let mut params =
@@ -201,28 +199,8 @@ fn multiply(p: &Params, io: Io<'_, f32>, gemm: Gemm) {
         let a = Matrix { data: &a[a0..], row_step: a_row, col_step: a_col };
         let b = Matrix { data: &b[b0..], row_step: b_row, col_step: b_col };
         let (c, c_step) = (&mut c[c0..], p.ldc as usize);
-        if p.write == TIMES { times(shape, a, b, c, c_step, gemm) } else { gemm(shape, a, b, c, c_step, p.write == ADD) }
+        if p.write == TIMES { times(gemm, shape, a, b, c, c_step) } else { gemm(shape, a, b, c, c_step, p.write == ADD) }
     }
-}
-
-/// C *= A B, in blocks of rows whose products stay in cache, and are enough for rounded numbers to be multiplied faster.
-fn times([m, n, k]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], c_step: usize, gemm: Gemm) {
-    const ROWS: usize = 128;
-    let blocks = c[..(m - 1) * c_step + n].par_chunks_mut(ROWS * c_step).enumerate();
-    blocks.for_each_init(
-        || vec![0.0; ROWS.min(m) * n],
-        |products, (block, c)| {
-            gemm([c.len().div_ceil(c_step), n, k], a.part(block * ROWS, 0), b, products, n, false);
-            vectorized(
-                #[inline(always)]
-                || {
-                    for (c, products) in c.chunks_mut(c_step).zip(products.chunks(n)) {
-                        c[..n].iter_mut().zip(products).for_each(|(c, product)| *c *= product);
-                    }
-                },
-            );
-        },
-    );
 }
 
 /// The op; [`matmul`] records it.

@@ -18,10 +18,10 @@ pub fn matmul_rounded(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: 
 }
 
 /// C *= A B, element by element, of factors that are rounded as [`matmul_rounded`] does: the derivative by what went into a function of each
-/// element, C being the function's, in one pass.
+/// element, C being the function's, in one pass. The factors whose rows are contraction indices (B in NN, both in TN) are taken whole.
 ///
 /// # Panics
-/// If the shapes do not fit together, or B spans row windows in another layout than NT.
+/// If the shapes do not fit together.
 pub fn times_matmul_rounded(plan: &mut Plan, layout: Layout, a: Tensor, b: Tensor, c: Tensor) {
     record::<MatmulRounded>(plan, layout, [a, b, c], TIMES);
 }
@@ -133,9 +133,29 @@ pub(super) mod tests {
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
-    use super::rounding_error;
+    use super::{Layout, rounding_error, times_matmul_rounded};
     use crate::gemm::{Gemm, Matrix, gemm, gemm_rounded};
+    use crate::plan::{Limits, Plan};
     use crate::random::normal;
+
+    /// Partial sums would be multiplied one after the other.
+    #[test]
+    fn a_contraction_in_windows_is_refused_where_c_is_multiplied() {
+        for (layout, fits) in [(Layout::NT, true), (Layout::NN, false), (Layout::TN, false)] {
+            let mut plan = Plan::new(Limits { binding_bytes: 4 * 64 * 80, ..Limits::NONE });
+            plan.routine();
+            // 160 contraction indices or columns of C, in windows of 64; 70 of the others.
+            let [a, b] = match layout {
+                Layout::NT => [[70, 70], [160, 70]],
+                Layout::NN => [[70, 160], [160, 70]],
+                Layout::TN => [[160, 70], [160, 70]],
+            };
+            let (a, b) = (plan.input("a", a), plan.input("b", b));
+            let c = plan.state("c", [70, if layout == Layout::NT { 160 } else { 70 }]);
+            times_matmul_rounded(&mut plan, layout, a, b, c);
+            assert_eq!(plan.check().is_ok(), fits, "{layout:?}");
+        }
+    }
 
     #[test]
     fn the_error_of_bfloat16_is_as_estimated() {
