@@ -20,7 +20,11 @@ use embedding_compressor::search::neighbours;
 use embedding_compressor::spectral::{Centring, SpectralSolver};
 use embedding_compressor::train::{Progress, train};
 use embedding_compressor::{Error, Result};
+use mimalloc::MiMalloc;
 use npyz::WriterBuilder;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// What a run found, as rows of some width.
 enum Found {

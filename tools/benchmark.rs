@@ -10,7 +10,11 @@ use embedding_compressor::benchmark::{self, Metrics, benchmark};
 use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES};
 use embedding_compressor::model::Compressor;
 use indicatif::ProgressBar;
+use mimalloc::MiMalloc;
 use serde::Serialize;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Rows that are read where `--max-items` is absent.
 const MAX_ITEMS: usize = 20_000;

@@ -8,6 +8,10 @@ use embedding_compressor::Result;
 use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES, ModelArgs};
 use embedding_compressor::compress::{Compressed, compress_file};
 use embedding_compressor::data::Source;
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Compress every row of the input with a model
 #[derive(Parser)]

@@ -17,6 +17,10 @@ use embedding_compressor::evaluate::{Database, Evaluator};
 use embedding_compressor::model::Compressor;
 use embedding_compressor::train::train;
 use embedding_compressor::{Error, Result};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Train, evaluate, compress, reload and compare on the bundled sample; fails when training does not beat the best spectral map
 #[derive(Parser)]

@@ -12,7 +12,11 @@ use embedding_compressor::evaluate::{Baselines, Database, Evaluator, Metrics, Re
 use embedding_compressor::model::Compressor;
 use embedding_compressor::peers::Peers;
 use embedding_compressor::{Error, Result};
+use mimalloc::MiMalloc;
 use serde::Serialize;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Measure recall, NDCG and overlap of a model's neighbours on held-out queries, beside baselines
 ///

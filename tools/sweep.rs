@@ -19,7 +19,11 @@ use embedding_compressor::peers::{self, Peer, Peers};
 use embedding_compressor::target::{self, Target, Verdict};
 use embedding_compressor::train::train_scored;
 use embedding_compressor::{Error, Result};
+use mimalloc::MiMalloc;
 use serde::Serialize;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Output dimensions where none are named and there is no target.
 const DIM_OUTS: [usize; 3] = [64, 32, 16];

@@ -11,6 +11,10 @@ use embedding_compressor::data::AtomicFile;
 use embedding_compressor::model::{Compressor, Epoch};
 use embedding_compressor::train::fit;
 use embedding_compressor::{Error, Result};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Train a compressor that keeps the top-k neighbours of embeddings and their order
 #[derive(Parser)]

@@ -1,6 +1,10 @@
 //! What benches run on.
 
 use embedding_compressor::backend::{AdapterChoice, Backend, Cpu, Gpu};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// The CPU, unless it is left out, and the GPU, if there is one; a software adapter only where `WGPU_ADAPTER_NAME` names it.
 pub(crate) fn all(gpu_only: bool) -> Vec<Box<dyn Backend>> {
