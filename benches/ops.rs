@@ -12,6 +12,7 @@ mod backends;
 
 use embedding_compressor::Result;
 use embedding_compressor::case::Case;
+use embedding_compressor::op::ErasedOp;
 use embedding_compressor::ops::TABLE;
 use embedding_compressor::plan::Limits;
 use embedding_compressor::roofline::{Roofline, TOO_LONG, cost, runner};
@@ -36,7 +37,7 @@ fn main() -> Result<()> {
             if least < TOO_LONG {
                 println!("{}", roofline.measure(op, case)?);
             } else {
-                println!("{op} {}: left out, it takes {least:.1} s at least", case.name);
+                println!("{} {}: left out, it takes {least:.1} s at least", op.name(), case.name);
             }
             Ok(())
         })?;
@@ -49,12 +50,12 @@ fn main() -> Result<()> {
 const LARGE: u64 = 10_000_000_000;
 
 /// Visits the cases that a backend with these limits has what it takes for and whose name, with the op's, contains all the words.
-fn each_case(words: &[String], limits: Limits, mut visit: impl FnMut(&'static str, &Case) -> Result<()>) -> Result<()> {
+fn each_case(words: &[String], limits: Limits, mut visit: impl FnMut(&dyn ErasedOp, &Case) -> Result<()>) -> Result<()> {
     for op in TABLE {
         for case in op.bench_cases().into_iter().filter(|case| case.runs_on(limits)) {
             let name = format!("{} {}", op.name(), case.name);
             if words.iter().all(|word| name.contains(word)) {
-                visit(op.name(), &case)?;
+                visit(*op, &case)?;
             }
         }
     }

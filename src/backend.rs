@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::memory::zeros;
+use crate::op::{ErasedOp, Peak};
 use crate::plan::{Limits, Plan, Routine};
 use crate::tensor::Tensor;
 
@@ -122,6 +123,11 @@ pub trait Backend {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when memory or a limit of the device does not suffice, or a shader is refused.
     fn compile(&self, plan: Plan) -> Result<Box<dyn Program>>;
+
+    /// What bounds an op's arithmetic here, where it is not what bounds [`fma`](crate::ops::fma::fma).
+    fn peak(&self, _: &dyn ErasedOp) -> Option<Peak> {
+        None
+    }
 }
 
 /// A compiled plan with its storage.

@@ -203,7 +203,7 @@ fn ops(backend: &dyn Backend, progress: &mut dyn FnMut(&str)) -> Result<(Roofs, 
                 continue;
             }
             progress(&format!("{} {}", op.name(), case.name));
-            rows.push(roofline.measure(op.name(), &case)?);
+            rows.push(roofline.measure(*op, &case)?);
         }
     }
     Ok((roofline.best, rows))

@@ -17,6 +17,7 @@ mod kernel;
 mod pack;
 #[expect(unsafe_code, reason = "hands parts of C on to the kernel")]
 mod packed;
+mod peak;
 mod rounded;
 mod scan;
 mod times;
@@ -28,6 +29,7 @@ use rayon::prelude::*;
 
 pub(crate) use bytes::LARGEST;
 pub(crate) use integers::{Integers, LENGTH, Quantized};
+pub(crate) use peak::{peak, peak_coarse, peak_rounded};
 #[cfg(test)]
 pub(crate) use rounded::is_coarse;
 pub(crate) use rounded::{gemm_coarse, gemm_rounded};

@@ -31,7 +31,14 @@ pub trait Op: 'static {
     fn cases() -> Vec<Case>;
     /// Shapes worth timing.
     fn bench_cases() -> Vec<Case>;
+    /// What bounds the native code's arithmetic, where it is not what bounds [`fma`](crate::ops::fma::fma).
+    fn native_peak() -> Option<Peak> {
+        None
+    }
 }
+
+/// Arithmetic of what lies in registers: does it so many times, and returns of how many floating-point operations.
+pub type Peak = Box<dyn Fn(u32) -> u64>;
 
 /// WGSL of one pass: parts that are joined behind a block of constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -208,6 +215,8 @@ pub trait ErasedOp: Send + Sync {
     fn cases(&self) -> Vec<Case>;
     /// [`Op::bench_cases`].
     fn bench_cases(&self) -> Vec<Case>;
+    /// [`Op::native_peak`].
+    fn native_peak(&self) -> Option<Peak>;
 }
 
 /// An op as a value.
@@ -253,5 +262,9 @@ impl<O: Op> ErasedOp for Erased<O> {
 
     fn bench_cases(&self) -> Vec<Case> {
         O::bench_cases()
+    }
+
+    fn native_peak(&self) -> Option<Peak> {
+        O::native_peak()
     }
 }

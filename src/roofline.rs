@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::backend::{Backend, Program};
 use crate::case::{Case, Values};
 use crate::error::Result;
-use crate::op::{Cost, Op};
+use crate::op::{Cost, ErasedOp, Op, Peak};
 use crate::ops::copy::CopyElements;
 use crate::ops::fma::Fma;
 use crate::plan::Role;
@@ -167,10 +167,10 @@ pub struct Row {
     pub gflop_per_second: f64,
     /// 10^9 bytes per second, each input read once and each output written once.
     pub gbyte_per_second: f64,
-    /// The roofs while it ran.
+    /// The roofs while it ran, of arithmetic by the processor's instructions for such products where those beat `fma`.
     pub roofs: Roofs,
-    /// The time that the tighter roof allows over the time taken. Above 1 where the data stays in a cache that beats memory, and where
-    /// factors are rounded for instructions that beat those of float32.
+    /// The time that the tighter roof allows over the time taken. Above 1 where the data stays in a cache that beats memory, and where a
+    /// GPU's matrix units beat `fma`.
     pub fraction_of_roof: f64,
 }
 
@@ -228,18 +228,39 @@ impl<'a> Roofline<'a> {
         arithmetic.max(cost.bytes as f64 / self.best.gbyte_per_second) / 1e9
     }
 
-    /// Times a case of the op with this name.
+    /// Times a case of an op.
     ///
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device fails.
-    pub fn measure(&mut self, op: &'static str, case: &Case) -> Result<Row> {
+    pub fn measure(&mut self, op: &dyn ErasedOp, case: &Case) -> Result<Row> {
         let mut work = Timed::new(runner(self.backend, case)?)?;
+        let mut peak = self.backend.peak(op).map(timed_peak).transpose()?;
         let [(_, fma), (_, copy)] = &mut self.roofs;
-        let [seconds, roof_seconds @ ..] = medians([&mut work, fma, copy])?;
-        let roofs = self.raise(roof_seconds);
+        let (seconds, roof_seconds, peak_rate) = match &mut peak {
+            None => {
+                let [seconds, roof_seconds @ ..] = medians([&mut work, fma, copy])?;
+                (seconds, roof_seconds, 0.0)
+            }
+            Some((flops, peak)) => {
+                let [seconds, roof_seconds @ .., peak_seconds] = medians([&mut work, fma, copy, peak])?;
+                (seconds, roof_seconds, rate(*flops, peak_seconds))
+            }
+        };
+        let mut roofs = self.raise(roof_seconds);
+        roofs.gflop_per_second = roofs.gflop_per_second.max(peak_rate);
         let cost = cost(case);
         let (gflop_per_second, gbyte_per_second) = (rate(cost.flops, seconds), rate(cost.bytes, seconds));
         let fraction_of_roof = (gflop_per_second / roofs.gflop_per_second).max(gbyte_per_second / roofs.gbyte_per_second);
-        Ok(Row { op, case: case.name.clone(), seconds, gflop_per_second, gbyte_per_second, roofs, fraction_of_roof })
+        Ok(Row { op: op.name(), case: case.name.clone(), seconds, gflop_per_second, gbyte_per_second, roofs, fraction_of_roof })
     }
+}
+
+/// Floating-point operations of a round of a peak, and the round.
+fn timed_peak<'a>(peak: Peak) -> Result<(u64, Timed<'a>)> {
+    let flops = peak(1);
+    let round = move |repetitions| {
+        peak(repetitions);
+        Ok(())
+    };
+    Ok((flops, Timed::new(round)?))
 }

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::backend::{Backend, Data, Feed, Program};
 use crate::error::Result;
 use crate::memory::{self, Aligned};
-use crate::op::{ErasedOp, Io, View, ViewMut};
+use crate::op::{ErasedOp, Io, Peak, View, ViewMut};
 use crate::plan::{Limits, Node, Plan, Routine, TensorInfo, Window};
 use crate::tensor::{DType, Tensor};
 
@@ -60,6 +60,10 @@ impl<F: Real> Backend for Host<F> {
     fn compile(&self, plan: Plan) -> Result<Box<dyn Program>> {
         Ok(Box::new(self.compile_host(plan)?))
     }
+
+    fn peak(&self, op: &dyn ErasedOp) -> Option<Peak> {
+        F::peak(op)
+    }
 }
 
 /// A float type that host programs compute in.
@@ -74,6 +78,8 @@ pub trait Real: Pod + Default + Send + Sync + 'static {
     fn as_f32(values: &mut [Self]) -> Option<&mut [f32]>;
     /// Runs an op in this type.
     fn execute(op: &dyn ErasedOp, params: &[u8], io: Io<'_, Self>);
+    /// What bounds an op in this type, where it is not what bounds [`fma`](crate::ops::fma::fma).
+    fn peak(op: &dyn ErasedOp) -> Option<Peak>;
 }
 
 impl Real for f32 {
@@ -94,6 +100,10 @@ impl Real for f32 {
     fn execute(op: &dyn ErasedOp, params: &[u8], io: Io<'_, Self>) {
         op.native(params, io);
     }
+
+    fn peak(op: &dyn ErasedOp) -> Option<Peak> {
+        op.native_peak()
+    }
 }
 
 impl Real for f64 {
@@ -113,6 +123,10 @@ impl Real for f64 {
 
     fn execute(op: &dyn ErasedOp, params: &[u8], io: Io<'_, Self>) {
         op.oracle(params, io);
+    }
+
+    fn peak(_: &dyn ErasedOp) -> Option<Peak> {
+        None
     }
 }
 

@@ -13,6 +13,9 @@ mod tiles;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(super) use instructions::Amx;
 
+/// Products of numbers in three parts that count.
+pub(super) const PRODUCTS: u64 = 6;
+
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 pub(super) use elsewhere::Amx;
 
@@ -40,6 +43,10 @@ mod elsewhere {
             _: Target<'_>,
             _: bool,
         ) {
+            match self.0 {}
+        }
+
+        pub(in crate::gemm) fn multiply_in_tiles(self, _: u32) -> u64 {
             match self.0 {}
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn panels<S: Simd>(n: usize) -> Vec<Panel> {
 pub(super) const MAX_WIDTH: usize = 64;
 
 /// Numbers in a vector.
-const fn lanes<S: Simd>() -> usize {
+pub(super) const fn lanes<S: Simd>() -> usize {
     size_of::<S::f32s>() / size_of::<f32>()
 }
 

@@ -12,7 +12,7 @@ const VECTORS_SIDE: usize = 128;
 
 /// How rounded factors are multiplied.
 #[derive(Clone, Copy)]
-enum Rounded {
+pub(super) enum Rounded {
     /// In tiles of bfloat16.
     Amx(Amx),
     /// In pairs of bfloat16.
@@ -25,7 +25,7 @@ enum Rounded {
 
 impl Rounded {
     /// What this processor has, the best first, of numbers with at least 8 significant bits.
-    fn available() -> impl Iterator<Item = Self> {
+    pub(super) fn available() -> impl Iterator<Item = Self> {
         let integers = Integers::detect().map(Self::Integers);
         [Amx::detect().map(Self::Amx), Bfloat16::detect().map(Self::Bfloat16), integers].into_iter().flatten()
     }
@@ -82,7 +82,7 @@ pub(crate) fn gemm_coarse(shape: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, c: &m
 }
 
 /// Products of 8-bit integers, where nothing better is as fast.
-fn coarse() -> Option<Integers> {
+pub(super) fn coarse() -> Option<Integers> {
     if Amx::detect().is_some() { None } else { Integers::detect_bytes() }
 }
 

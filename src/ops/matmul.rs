@@ -8,8 +8,8 @@ mod variant;
 use bytemuck::{Pod, Zeroable};
 
 use crate::case::Case;
-use crate::gemm::{Gemm, Matrix, gemm, times};
-use crate::op::{Cost, Io, Op, Pass, Shader, Tolerance, Write, flat_grid, shader};
+use crate::gemm::{Gemm, Matrix, gemm, peak, times};
+use crate::op::{Cost, Io, Op, Pass, Peak, Shader, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
 use variant::Variant;
@@ -350,5 +350,9 @@ impl Op for Matmul {
 
     fn bench_cases() -> Vec<Case> {
         cases::bench()
+    }
+
+    fn native_peak() -> Option<Peak> {
+        peak()
     }
 }

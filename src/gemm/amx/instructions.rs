@@ -184,6 +184,51 @@ impl Configured {
     }
 }
 
+/// Multiply-adds of an instruction.
+const MULTIPLY_ADDS: u64 = (SIDE * SIDE * 2 * SIDE) as u64;
+
+impl Amx {
+    /// Adds products of two tiles of A and two of B so many times, from tiles alone, and returns of how many multiply-adds.
+    pub(in crate::gemm) fn multiply_in_tiles(self, rounds: u32) -> u64 {
+        // The bits of pairs of numbers between 1 and 2, no two alike: processors are faster with zeros.
+        let numbers: Vec<f32> =
+            (0..4 * TILE as u32).map(|i| f32::from_bits(0x3f80_3f80 | i.wrapping_mul(2_654_435_769) & 0x007f_007f)).collect();
+        let _configured = Configured::new(self);
+        if rounds > 0 {
+            // SAFETY: tiles are configured, and are loaded from four tiles' numbers.
+            unsafe {
+                asm!(
+                    "tilezero tmm0",
+                    "tilezero tmm1",
+                    "tilezero tmm2",
+                    "tilezero tmm3",
+                    "tileloadd tmm4, [{numbers} + {row}]",
+                    "tileloadd tmm5, [{numbers} + {row} + 1024]",
+                    "tileloadd tmm6, [{numbers} + {row} + 2048]",
+                    "tileloadd tmm7, [{numbers} + {row} + 3072]",
+                    "2:",
+                    products!(),
+                    "dec {rounds}",
+                    "jnz 2b",
+                    numbers = in(reg) numbers.as_ptr(),
+                    row = in(reg) 4 * SIDE,
+                    rounds = inout(reg) u64::from(rounds) => _,
+                    out("tmm0") _,
+                    out("tmm1") _,
+                    out("tmm2") _,
+                    out("tmm3") _,
+                    out("tmm4") _,
+                    out("tmm5") _,
+                    out("tmm6") _,
+                    out("tmm7") _,
+                    options(nostack, readonly),
+                );
+            }
+        }
+        4 * MULTIPLY_ADDS * u64::from(rounds)
+    }
+}
+
 impl Drop for Configured {
     /// The system need not keep the tiles of a thread that has released them.
     fn drop(&mut self) {

@@ -4,8 +4,8 @@
 use super::cases::{bench_case, rounded_case};
 use super::{Layout, Matmul, Params, code, multiply, record};
 use crate::case::{Case, Fill};
-use crate::gemm::{LARGEST, gemm_coarse};
-use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
+use crate::gemm::{LARGEST, gemm_coarse, peak_coarse};
+use crate::op::{Cost, Io, Op, Pass, Peak, Tolerance, Write};
 use crate::plan::{Limits, Plan};
 use crate::tensor::Tensor;
 
@@ -93,6 +93,10 @@ impl Op for MatmulCoarse {
 
     fn bench_cases() -> Vec<Case> {
         [[512, 4096, 384], [4096, 1024, 384]].map(|shape| bench_case(matmul_coarse, Limits::NONE, Layout::NT, shape)).into()
+    }
+
+    fn native_peak() -> Option<Peak> {
+        peak_coarse()
     }
 }
 

@@ -3,8 +3,8 @@
 use super::cases::{bench_case, rounded_case};
 use super::{Layout, Matmul, Params, Product, TIMES, Variant, code, multiply, record, record_by};
 use crate::case::{Case, Fill};
-use crate::gemm::gemm_rounded;
-use crate::op::{Cost, Io, Op, Pass, Tolerance, Write};
+use crate::gemm::{gemm_rounded, peak_rounded};
+use crate::op::{Cost, Io, Op, Pass, Peak, Tolerance, Write};
 use crate::plan::{Limits, MatrixUnits, Plan};
 use crate::tensor::Tensor;
 
@@ -116,6 +116,10 @@ impl Op for MatmulRounded {
         let limits = Limits { matrix_units: Some(UNITS[0]), ..Limits::NONE };
         let on_units = [[512, 4096, 384], [512, 4096, 4096]].map(|shape| bench_case(matmul_halves, limits, Layout::NT, shape));
         ordinary.into_iter().chain(on_units).collect()
+    }
+
+    fn native_peak() -> Option<Peak> {
+        peak_rounded()
     }
 }
 
