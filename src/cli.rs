@@ -1,5 +1,6 @@
 //! What the commands share: flags, errors and exit codes, the choice of a device, progress. Only binaries use it.
 
+mod allocator;
 mod json;
 pub mod progress;
 
@@ -14,6 +15,7 @@ use crate::data::{Embeddings, Source};
 use crate::error::{Error, Result};
 use crate::model::Compressor;
 
+pub use allocator::keep_freed_memory;
 pub use json::{JsonLines, print_json, write_json};
 
 /// Exit codes, as the help of every command ends with.
@@ -106,6 +108,7 @@ pub fn list_devices() -> Result<()> {
 
 /// Parses the flags, runs a command, and turns its error into two lines on stderr and an exit code.
 pub fn main<A: Parser>(run: impl FnOnce(&A) -> Result<()>) -> ExitCode {
+    keep_freed_memory();
     // A panic is a bug: its message stays, its exit code is ours.
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&A::parse()))) {
         Ok(Ok(())) => ExitCode::SUCCESS,
