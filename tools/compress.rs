@@ -1,4 +1,7 @@
 //! Compresses every row of a file with a model.
+//!
+//! It allocates as the system does, not with mimalloc: what a thread makes another writes and frees, and 1,000,000 x 384 to 64 took
+//! .97 of the time.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,10 +11,6 @@ use embedding_compressor::Result;
 use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES, ModelArgs};
 use embedding_compressor::compress::{Compressed, compress_file};
 use embedding_compressor::data::Source;
-use mimalloc::MiMalloc;
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Compress every row of the input with a model
 #[derive(Parser)]
