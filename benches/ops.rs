@@ -37,7 +37,7 @@ fn main() -> Result<()> {
             if least < TOO_LONG {
                 println!("{}", roofline.measure(op, case)?);
             } else {
-                println!("{} {}: left out, it takes {least:.1} s at least", op.name(), case.name);
+                println!("{} {}: left out, it takes {least:.1} s at the roofs below", op.name(), case.name);
             }
             Ok(())
         })?;

@@ -108,7 +108,6 @@ pub fn list_devices() -> Result<()> {
 
 /// Parses the flags, runs a command, and turns its error into two lines on stderr and an exit code.
 pub fn main<A: Parser>(run: impl FnOnce(&A) -> Result<()>) -> ExitCode {
-    keep_freed_memory();
     // A panic is a bug: its message stays, its exit code is ours.
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(&A::parse()))) {
         Ok(Ok(())) => ExitCode::SUCCESS,

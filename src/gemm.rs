@@ -29,7 +29,7 @@ use rayon::prelude::*;
 
 pub(crate) use bytes::LARGEST;
 pub(crate) use integers::{Integers, LENGTH, Quantized};
-pub(crate) use peak::{peak, peak_coarse, peak_rounded};
+pub(crate) use peak::{gemm_coarse_peak, gemm_peak, gemm_rounded_peak};
 #[cfg(test)]
 pub(crate) use rounded::is_coarse;
 pub(crate) use rounded::{gemm_coarse, gemm_rounded};

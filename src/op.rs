@@ -31,7 +31,7 @@ pub trait Op: 'static {
     fn cases() -> Vec<Case>;
     /// Shapes worth timing.
     fn bench_cases() -> Vec<Case>;
-    /// What bounds the native code's arithmetic, where it is not what bounds [`fma`](crate::ops::fma::fma).
+    /// What bounds such arithmetic on the processor, where it is not what bounds [`fma`](crate::ops::fma::fma).
     fn native_peak() -> Option<Peak> {
         None
     }

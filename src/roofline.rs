@@ -167,22 +167,26 @@ pub struct Row {
     pub gflop_per_second: f64,
     /// 10^9 bytes per second, each input read once and each output written once.
     pub gbyte_per_second: f64,
-    /// The roofs while it ran, of arithmetic by the processor's instructions for such products where those beat `fma`.
+    /// The roofs while it ran.
     pub roofs: Roofs,
-    /// The time that the tighter roof allows over the time taken. Above 1 where the data stays in a cache that beats memory, and where a
-    /// GPU's matrix units beat `fma`.
+    /// The roof of arithmetic in its place, where the processor has other instructions for such ops: 10^9 floating-point operations per
+    /// second, also of cases too small to gain by them.
+    pub peak_gflop_per_second: Option<f64>,
+    /// The time that the tighter roof allows over the time taken. Above 1 where the data stays in a cache that beats memory, where a GPU's
+    /// matrix units or the first pass of `nearest` beat `fma`, or by noise.
     pub fraction_of_roof: f64,
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { op, case, gflop_per_second, gbyte_per_second, fraction_of_roof, .. } = self;
+        let Self { op, case, gflop_per_second, gbyte_per_second, peak_gflop_per_second, fraction_of_roof, .. } = self;
         let name = format!("{op} {case}");
         let micros = self.seconds * 1e6;
         write!(
             f,
             "{name:<48}{micros:>11.1} us{gflop_per_second:>9.1} GFLOP/s{gbyte_per_second:>8.1} GB/s{fraction_of_roof:>7.2} of the roof"
-        )
+        )?;
+        peak_gflop_per_second.map_or(Ok(()), |peak| write!(f, ", {peak:.0} GFLOP/s"))
     }
 }
 
@@ -221,7 +225,7 @@ impl<'a> Roofline<'a> {
         roofs
     }
 
-    /// Seconds that the best roofs allow a case: some cases are made for devices that are much faster than others.
+    /// Seconds that the best of these two roofs allow a case: some cases are made for devices that are much faster than others.
     pub fn least_seconds(&self, case: &Case) -> f64 {
         let cost = cost(case);
         let arithmetic = cost.flops as f64 / self.best.gflop_per_second;
@@ -236,22 +240,30 @@ impl<'a> Roofline<'a> {
         let mut work = Timed::new(runner(self.backend, case)?)?;
         let mut peak = self.backend.peak(op).map(timed_peak).transpose()?;
         let [(_, fma), (_, copy)] = &mut self.roofs;
-        let (seconds, roof_seconds, peak_rate) = match &mut peak {
+        let (seconds, roof_seconds, peak_gflop_per_second) = match &mut peak {
             None => {
                 let [seconds, roof_seconds @ ..] = medians([&mut work, fma, copy])?;
-                (seconds, roof_seconds, 0.0)
+                (seconds, roof_seconds, None)
             }
             Some((flops, peak)) => {
                 let [seconds, roof_seconds @ .., peak_seconds] = medians([&mut work, fma, copy, peak])?;
-                (seconds, roof_seconds, rate(*flops, peak_seconds))
+                (seconds, roof_seconds, Some(rate(*flops, peak_seconds)))
             }
         };
-        let mut roofs = self.raise(roof_seconds);
-        roofs.gflop_per_second = roofs.gflop_per_second.max(peak_rate);
+        let roofs = self.raise(roof_seconds);
+        let arithmetic = roofs.gflop_per_second.max(peak_gflop_per_second.unwrap_or(0.0));
         let cost = cost(case);
         let (gflop_per_second, gbyte_per_second) = (rate(cost.flops, seconds), rate(cost.bytes, seconds));
-        let fraction_of_roof = (gflop_per_second / roofs.gflop_per_second).max(gbyte_per_second / roofs.gbyte_per_second);
-        Ok(Row { op: op.name(), case: case.name.clone(), seconds, gflop_per_second, gbyte_per_second, roofs, fraction_of_roof })
+        Ok(Row {
+            op: op.name(),
+            case: case.name.clone(),
+            seconds,
+            gflop_per_second,
+            gbyte_per_second,
+            roofs,
+            peak_gflop_per_second,
+            fraction_of_roof: (gflop_per_second / arithmetic).max(gbyte_per_second / roofs.gbyte_per_second),
+        })
     }
 }
 

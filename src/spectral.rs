@@ -314,8 +314,8 @@ fn symmetric(matrix: &[f32], side: usize, n: usize) -> Mat<f64> {
 
 /// Eigenvalues of a symmetric matrix, ascending, and where there is room for them its eigenvectors, as columns.
 fn decompose(matrix: &Mat<f64>, vectors: Option<MatMut<'_, f64>>) -> Result<Vec<f64>> {
-    /// Up to this width threads wait for each other as long as they work: on one thread a matrix of 384 took 12 to 13 ms, on two 11 to 13, and
-    /// after a rest, when the other has to wake, 14 to 26 and 19 to 51.
+    /// Up to this width threads wait for each other as long as they work, on two cores: a matrix of 384 took 12 to 13 ms on one thread and 11
+    /// to 13 on two, of 512 26 to 30 and 27 to 33; and after a rest, when the other has to wake, of 384 14 to 26 and 19 to 51.
     const ONE_THREAD: usize = 512;
     let n = matrix.nrows();
     let par = if n <= ONE_THREAD { Par::Seq } else { get_global_parallelism() };

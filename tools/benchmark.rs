@@ -58,6 +58,7 @@ struct Meta<'a> {
 }
 
 fn main() -> ExitCode {
+    cli::keep_freed_memory();
     cli::main(run)
 }
 

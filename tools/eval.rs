@@ -74,6 +74,7 @@ struct Meta<'a> {
 }
 
 fn main() -> ExitCode {
+    cli::keep_freed_memory();
     cli::main(run)
 }
 

@@ -154,6 +154,7 @@ impl From<&Compressor> for Training {
 }
 
 fn main() -> ExitCode {
+    cli::keep_freed_memory();
     cli::main(run)
 }
 

@@ -51,6 +51,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    cli::keep_freed_memory();
     cli::main(run)
 }
 

@@ -13,7 +13,7 @@ mod tiles;
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 pub(super) use instructions::Amx;
 
-/// Products of numbers in three parts that count.
+/// Products of numbers in three parts that count, as [`Amx::multiply`] makes them.
 pub(super) const PRODUCTS: u64 = 6;
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]

@@ -8,7 +8,7 @@ mod variant;
 use bytemuck::{Pod, Zeroable};
 
 use crate::case::Case;
-use crate::gemm::{Gemm, Matrix, gemm, peak, times};
+use crate::gemm::{Gemm, Matrix, gemm, gemm_peak, times};
 use crate::op::{Cost, Io, Op, Pass, Peak, Shader, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
@@ -353,6 +353,6 @@ impl Op for Matmul {
     }
 
     fn native_peak() -> Option<Peak> {
-        peak()
+        gemm_peak()
     }
 }

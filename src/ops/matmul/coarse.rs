@@ -4,7 +4,7 @@
 use super::cases::{bench_case, rounded_case};
 use super::{Layout, Matmul, Params, code, multiply, record};
 use crate::case::{Case, Fill};
-use crate::gemm::{LARGEST, gemm_coarse, peak_coarse};
+use crate::gemm::{LARGEST, gemm_coarse, gemm_coarse_peak};
 use crate::op::{Cost, Io, Op, Pass, Peak, Tolerance, Write};
 use crate::plan::{Limits, Plan};
 use crate::tensor::Tensor;
@@ -96,7 +96,7 @@ impl Op for MatmulCoarse {
     }
 
     fn native_peak() -> Option<Peak> {
-        peak_coarse()
+        gemm_coarse_peak()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::cases::{bench_case, rounded_case};
 use super::{Layout, Matmul, Params, Product, TIMES, Variant, code, multiply, record, record_by};
 use crate::case::{Case, Fill};
-use crate::gemm::{gemm_rounded, peak_rounded};
+use crate::gemm::{gemm_rounded, gemm_rounded_peak};
 use crate::op::{Cost, Io, Op, Pass, Peak, Tolerance, Write};
 use crate::plan::{Limits, MatrixUnits, Plan};
 use crate::tensor::Tensor;
@@ -119,7 +119,7 @@ impl Op for MatmulRounded {
     }
 
     fn native_peak() -> Option<Peak> {
-        peak_rounded()
+        gemm_rounded_peak()
     }
 }
 
