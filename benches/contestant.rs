@@ -12,7 +12,7 @@ use std::time::Instant;
 use clap::ValueEnum;
 use embedding_compressor::backend::{Cpu, DeviceChoice, choose};
 use embedding_compressor::basis::rank;
-use embedding_compressor::cli::keep_freed_memory;
+use embedding_compressor::cli::keep_large_pages_whole;
 use embedding_compressor::config::{SPLIT_SEED, TrainConfig};
 use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Source, Split};
@@ -34,7 +34,7 @@ enum Found {
 }
 
 fn main() -> Result<()> {
-    keep_freed_memory();
+    keep_large_pages_whole();
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => Ok(()),

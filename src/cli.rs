@@ -15,7 +15,7 @@ use crate::data::{Embeddings, Source};
 use crate::error::{Error, Result};
 use crate::model::Compressor;
 
-pub use allocator::keep_freed_memory;
+pub use allocator::keep_large_pages_whole;
 pub use json::{JsonLines, print_json, write_json};
 
 /// Exit codes, as the help of every command ends with.

@@ -58,7 +58,7 @@ struct Meta<'a> {
 }
 
 fn main() -> ExitCode {
-    cli::keep_freed_memory();
+    cli::keep_large_pages_whole();
     cli::main(run)
 }
 

@@ -34,7 +34,7 @@ struct Args {
 const SAMPLE: &str = "examples/data/wordnet_minilm_384_sample.parquet";
 
 fn main() -> ExitCode {
-    cli::keep_freed_memory();
+    cli::keep_large_pages_whole();
     cli::main(run)
 }
 

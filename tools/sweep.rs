@@ -154,7 +154,7 @@ impl From<&Compressor> for Training {
 }
 
 fn main() -> ExitCode {
-    cli::keep_freed_memory();
+    cli::keep_large_pages_whole();
     cli::main(run)
 }
 

@@ -51,7 +51,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    cli::keep_freed_memory();
+    cli::keep_large_pages_whole();
     cli::main(run)
 }
 
