@@ -169,7 +169,7 @@ pub struct Row {
     pub gbyte_per_second: f64,
     /// The roofs while it ran.
     pub roofs: Roofs,
-    /// The roof of arithmetic in its place, where the processor has other instructions for such ops: 10^9 floating-point operations per
+    /// The roof of arithmetic where the processor has instructions for such ops that beat `fma`: 10^9 floating-point operations per
     /// second, also of cases too small to gain by them.
     pub peak_gflop_per_second: Option<f64>,
     /// The time that the tighter roof allows over the time taken. Above 1 where the data stays in a cache that beats memory, where a GPU's
@@ -251,7 +251,8 @@ impl<'a> Roofline<'a> {
             }
         };
         let roofs = self.raise(roof_seconds);
-        let arithmetic = roofs.gflop_per_second.max(peak_gflop_per_second.unwrap_or(0.0));
+        let peak_gflop_per_second = peak_gflop_per_second.filter(|peak| *peak > roofs.gflop_per_second);
+        let arithmetic = peak_gflop_per_second.unwrap_or(roofs.gflop_per_second);
         let cost = cost(case);
         let (gflop_per_second, gbyte_per_second) = (rate(cost.flops, seconds), rate(cost.bytes, seconds));
         Ok(Row {

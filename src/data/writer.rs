@@ -12,8 +12,8 @@ use super::parquet::ParquetWriter;
 use super::{AtomicFile, Block, Reader, npy, npz};
 use crate::{Error, Result};
 
-/// The file is synced whenever as many bytes of vectors were written, while more are made: at the end, 256 MB took another 0.1 s, and by
-/// four times as many bytes all of 1,000,000 x 384 to 64 took 1.08 of the time.
+/// The file is synced whenever as many bytes of vectors were written, while more are made: at the end, 256 MB took another 0.1 s, and
+/// with four times as many bytes 1,000,000 x 384 to 64 took 1.08 times as long.
 const SYNC_BYTES: usize = 8 << 20;
 
 /// Streams `rows x dim` f32 vectors into a file that appears only when it is complete.

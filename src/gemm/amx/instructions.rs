@@ -68,11 +68,29 @@ macro_rules! products {
     };
 }
 
+/// Instructions and operands, none of whose tiles outlive them.
+macro_rules! asm_in_tiles {
+    ($($argument:tt)*) => {
+        asm!(
+            $($argument)*
+            out("tmm0") _,
+            out("tmm1") _,
+            out("tmm2") _,
+            out("tmm3") _,
+            out("tmm4") _,
+            out("tmm5") _,
+            out("tmm6") _,
+            out("tmm7") _,
+            options(nostack),
+        )
+    };
+}
+
 /// Sums along all tiles of strips, by the instructions for a tile with all its parts.
 macro_rules! block {
     ($a:expr, $b:expr, $len:expr, $target:expr, $add:expr, $parts:literal, [$($instructions:expr),+]) => {{
         let [above, below] = [0, SIDE].map(|row| $target.at(row, 0));
-        asm!(
+        asm_in_tiles!(
             "test {add}, {add}",
             "jnz 3f",
             "tilezero tmm0",
@@ -109,15 +127,6 @@ macro_rules! block {
             c_row = in(reg) 4 * $target.row_step,
             step = const 4 * $parts * TILE,
             right = const 4 * SIDE,
-            out("tmm0") _,
-            out("tmm1") _,
-            out("tmm2") _,
-            out("tmm3") _,
-            out("tmm4") _,
-            out("tmm5") _,
-            out("tmm6") _,
-            out("tmm7") _,
-            options(nostack),
         );
     }};
 }
@@ -197,7 +206,7 @@ impl Amx {
         if rounds > 0 {
             // SAFETY: tiles are configured, and are loaded from four tiles' numbers.
             unsafe {
-                asm!(
+                asm_in_tiles!(
                     "tilezero tmm0",
                     "tilezero tmm1",
                     "tilezero tmm2",
@@ -213,15 +222,6 @@ impl Amx {
                     numbers = in(reg) numbers.as_ptr(),
                     row = in(reg) 4 * SIDE,
                     rounds = inout(reg) u64::from(rounds) => _,
-                    out("tmm0") _,
-                    out("tmm1") _,
-                    out("tmm2") _,
-                    out("tmm3") _,
-                    out("tmm4") _,
-                    out("tmm5") _,
-                    out("tmm6") _,
-                    out("tmm7") _,
-                    options(nostack, readonly),
                 );
             }
         }
