@@ -105,6 +105,8 @@ pub struct Feed {
     pub piece_bytes: usize,
     /// Whether a program shall keep to one thread.
     pub narrow: bool,
+    /// Whether programs compute on rows where they lie in memory, without a copy.
+    pub in_place: bool,
 }
 
 /// A device that compiles plans.
@@ -153,6 +155,19 @@ pub trait Program: Send {
     /// # Errors
     /// [`Error::Device`](crate::Error::Device) when the device is lost.
     fn run_steps(&mut self, routine: Routine, steps: &mut dyn Iterator<Item = u32>) -> Result<()>;
+
+    /// Runs a routine once on all rows of an input, which are `rows` and stay where they lie if the device can have them there. What the
+    /// input holds afterwards is undefined.
+    ///
+    /// # Errors
+    /// [`Error::Device`](crate::Error::Device) when the device is lost.
+    ///
+    /// # Panics
+    /// If `rows` is not as long as the input, which is no output of the routine.
+    fn run_on(&mut self, routine: Routine, input: Tensor, rows: &[f32]) -> Result<()> {
+        self.write_rows(input, 0, Data::F32(rows))?;
+        self.run(routine, 0..1)
+    }
 
     /// Runs a routine for a range of steps.
     ///

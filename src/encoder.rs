@@ -9,10 +9,11 @@ use crate::model::{Compressor, Map};
 use crate::network::Network;
 use crate::ops::normalize::normalize;
 use crate::plan::{Plan, Routine};
+use crate::simd::first_not_finite;
 use crate::tensor::Tensor;
 
-/// Rows of a piece also where those are too wide to stay in cache: W comes from memory for every piece. 4096 -> 64 dimensions took a
-/// tenth more time by 32 rows than by 256, and no less by 64 (x86-64 with AVX-512, 1 MiB of second-level cache).
+/// Rows of a piece also where those are too wide to stay in cache: to load them and to hand their encodings on takes a call each.
+/// 4096 -> 64 dimensions took a quarter more time by 64 rows than by 256 (x86-64 with AVX-512, 2 MiB of second-level cache).
 const LEAST_PIECE: usize = 256;
 
 /// A map that is ready to encode on a backend: by several programs at once, each on a piece of the rows that stays in its cache.
@@ -31,6 +32,8 @@ struct Recorded {
     /// 1 / |row|, where the map takes rows of unit length.
     inverse_norm: Option<Tensor>,
     output: Tensor,
+    /// Whether the device computes on rows where they lie in memory.
+    in_place: bool,
 }
 
 /// Encoded rows.
@@ -52,6 +55,15 @@ pub trait Rows: Send {
     /// # Errors
     /// Those of reading them.
     fn read(&self, into: &mut [f32]) -> Result<()>;
+
+    /// The rows where they lie in memory, if they do; whether they are finite [`check`](Self::check) tells.
+    fn in_place(&self) -> Option<&[f32]>;
+
+    /// Checks what [`in_place`](Self::in_place) lends, as [`read`](Self::read) does what it reads.
+    ///
+    /// # Errors
+    /// Those of reading them.
+    fn check(&self) -> Result<()>;
 }
 
 impl Rows for &[f32] {
@@ -63,6 +75,14 @@ impl Rows for &[f32] {
         into.copy_from_slice(self);
         Ok(())
     }
+
+    fn in_place(&self) -> Option<&[f32]> {
+        Some(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Rows for Block {
@@ -72,6 +92,14 @@ impl Rows for Block {
 
     fn read(&self, into: &mut [f32]) -> Result<()> {
         Self::read(self, into)
+    }
+
+    fn in_place(&self) -> Option<&[f32]> {
+        Self::in_place(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        Self::check(self)
     }
 }
 
@@ -87,7 +115,7 @@ impl Encoder {
         let piece = (fitting / 64 * 64).clamp(LEAST_PIECE, 65_536).min(rows.max(1));
         let mut plan = Plan::new(backend.limits());
         let network = Network::encoding(&mut plan, map);
-        let recorded = Recorded::new(&mut plan, &network, map, piece as u32);
+        let recorded = Recorded::new(&mut plan, &network, map, piece as u32, feed.in_place);
         let programs = feed.programs.clamp(1, rows.div_ceil(piece).max(1));
         let mut lanes = Vec::new();
         for _ in 0..programs {
@@ -160,7 +188,7 @@ impl Encoder {
 }
 
 impl Recorded {
-    fn new(plan: &mut Plan, network: &Network, map: &Map, piece: u32) -> Self {
+    fn new(plan: &mut Plan, network: &Network, map: &Map, piece: u32, in_place: bool) -> Self {
         let encode = plan.routine();
         let rows = plan.input("rows", [piece, map.dim_in as u32]);
         let output = plan.state("output", [piece, map.dim_out as u32]);
@@ -172,14 +200,23 @@ impl Recorded {
             (rows, None)
         };
         network.encode(plan, x, output);
-        Self { encode, rows, inverse_norm, output }
+        Self { encode, rows, inverse_norm, output, in_place }
     }
 
     fn run(&self, program: &mut dyn Program, piece: &impl Rows) -> Result<Encodings> {
         let count = piece.values() / self.rows.cols() as usize;
-        program.fill_rows(self.rows, count, &mut |into| piece.read(into))?;
-        program.run(self.encode, 0..1)?;
+        let lent = if self.in_place { piece.in_place().filter(|rows| rows.len() == self.rows.shape.len()) } else { None };
+        if let Some(rows) = lent {
+            program.run_on(self.encode, self.rows, rows)?;
+        } else {
+            program.fill_rows(self.rows, count, &mut |into| piece.read(into))?;
+            program.run(self.encode, 0..1)?;
+        }
         let mut values = program.read(self.output.first_rows(count as u32))?;
+        // A number that is not finite makes all coordinates of its row so: each adds a multiple of it to others.
+        if lent.is_some() && first_not_finite(&values).is_some() {
+            piece.check()?;
+        }
         let Some(inverse_norm) = self.inverse_norm else {
             return Ok(Encodings { values, zero_rows: Vec::new() });
         };

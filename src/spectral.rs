@@ -140,7 +140,7 @@ impl SpectralSolver {
         // Rows that are needed once are better left in the cache that they were centred in.
         let once = width == dim;
         let resident = !once && size_of_val(rows) <= RESIDENT_BYTES;
-        let bytes = if once { backend.feed().piece_bytes * 2 } else { RESIDENT_BYTES / 4 };
+        let bytes = if once { backend.feed().piece_bytes } else { RESIDENT_BYTES / 4 };
         let block = if resident { n } else { (bytes / (4 * dim)).clamp(1, n) };
         let mut plan = Plan::new(backend.limits());
         let tensors = Tensors::record(&mut plan, [block, dim].map(|x| x as u32), width as u32, wanted as u32);

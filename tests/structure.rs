@@ -31,7 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("model", &["config", "data", "error", "metric"]),
     ("frame", &["metric", "model", "moments"]),
     ("network", &["backend", "error", "metric", "model", "op", "ops", "plan", "tensor"]),
-    ("encoder", &["backend", "data", "error", "lanes", "memory", "metric", "model", "network", "ops", "plan", "tensor"]),
+    ("encoder", &["backend", "data", "error", "lanes", "memory", "metric", "model", "network", "ops", "plan", "simd", "tensor"]),
     ("compress", &["backend", "data", "encoder", "error", "model"]),
     ("basis", &["backend", "error", "metric", "model", "random", "spectral"]),
     ("baselines", &["backend", "basis", "error", "eval", "metric", "model", "random", "spectral"]),

@@ -52,9 +52,9 @@ impl<F: Real> Backend for Host<F> {
         Limits::NONE
     }
 
-    /// What a program computes at a time stays in its core's second-level cache, of 1 to 2 MiB.
+    /// What a program computes at a time about fits into its core's second-level cache, of 1 to 2 MiB.
     fn feed(&self) -> Feed {
-        Feed { programs: rayon::current_num_threads(), piece_bytes: 1 << 20, narrow: true }
+        Feed { programs: rayon::current_num_threads(), piece_bytes: 2 << 20, narrow: true, in_place: true }
     }
 
     fn compile(&self, plan: Plan) -> Result<Box<dyn Program>> {
@@ -74,6 +74,8 @@ pub trait Real: Pod + Default + Send + Sync + 'static {
     fn from_f32(x: f32) -> Self;
     /// To a float that crosses the device boundary.
     fn to_f32(self) -> f32;
+    /// Floats that cross the device boundary, if they are of this type.
+    fn of_f32(values: &[f32]) -> Option<&[Self]>;
     /// The same floats, if that is their type.
     fn as_f32(values: &mut [Self]) -> Option<&mut [f32]>;
     /// Runs an op in this type.
@@ -94,6 +96,10 @@ impl Real for f32 {
     }
 
     fn as_f32(values: &mut [Self]) -> Option<&mut [f32]> {
+        Some(values)
+    }
+
+    fn of_f32(values: &[f32]) -> Option<&[Self]> {
         Some(values)
     }
 
@@ -118,6 +124,10 @@ impl Real for f64 {
     }
 
     fn as_f32(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
+    }
+
+    fn of_f32(_: &[f32]) -> Option<&[Self]> {
         None
     }
 
@@ -162,7 +172,8 @@ fn allocate<F: Real>(info: &TensorInfo) -> Result<Vec<Buffer<F>>> {
 }
 
 impl<F: Real> HostProgram<F> {
-    fn execute(&mut self, routine: usize, node: usize, step: u32) {
+    /// Runs a node, with other elements of an input in place of those that are stored where they are `lent`.
+    fn execute(&mut self, routine: usize, node: usize, step: u32, lent: Option<(Tensor, &[F])>) {
         let Node { op, params, inputs, outputs } = &self.plan.routines()[routine][node];
         let mut params = params.clone();
         params[..4].copy_from_slice(&step.to_ne_bytes());
@@ -172,9 +183,10 @@ impl<F: Real> HostProgram<F> {
         let io = Io {
             inputs: inputs
                 .iter()
-                .map(|t| match &self.buffers[t.id as usize][t.window as usize] {
-                    Buffer::Real(x) => View::Real(&x[..t.shape.len()]),
-                    Buffer::Index(x) => View::Index(&x[..t.shape.len()]),
+                .map(|t| match (&self.buffers[t.id as usize][t.window as usize], lent) {
+                    (Buffer::Real(_), Some((input, x))) if input.id == t.id => View::Real(&x[..t.shape.len()]),
+                    (Buffer::Real(x), _) => View::Real(&x[..t.shape.len()]),
+                    (Buffer::Index(x), _) => View::Index(&x[..t.shape.len()]),
                 })
                 .collect(),
             outputs: taken
@@ -254,10 +266,23 @@ impl<F: Real> Program for HostProgram<F> {
         self.write_rows(tensor, 0, Data::F32(&values))
     }
 
+    fn run_on(&mut self, routine: Routine, input: Tensor, rows: &[f32]) -> Result<()> {
+        assert_eq!(rows.len(), input.shape.len(), "run_on: {input} is given {} elements", rows.len());
+        let in_place = F::of_f32(rows).filter(|_| self.buffers[input.id as usize].len() == 1);
+        let Some(rows) = in_place else {
+            self.write_rows(input, 0, Data::F32(rows))?;
+            return self.run(routine, 0..1);
+        };
+        for node in 0..self.plan.routines()[routine.0].len() {
+            self.execute(routine.0, node, 0, Some((input, rows)));
+        }
+        Ok(())
+    }
+
     fn run_steps(&mut self, routine: Routine, steps: &mut dyn Iterator<Item = u32>) -> Result<()> {
         for step in steps {
             for node in 0..self.plan.routines()[routine.0].len() {
-                self.execute(routine.0, node, step);
+                self.execute(routine.0, node, step, None);
             }
         }
         Ok(())

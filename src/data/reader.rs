@@ -1,8 +1,9 @@
 //! Streaming the rows of one or many files as blocks.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::npy::Stored;
+use super::npy::{Stored, Window};
 use super::parquet::{ColumnPath, RecordBatch};
 use super::zeros;
 use crate::{Error, Result};
@@ -22,9 +23,10 @@ pub struct Block {
 #[derive(Debug, Clone)]
 enum Content {
     Values(Vec<f32>),
-    /// Rows from `first` on of a file.
+    /// Rows from `first` on of a file, of which they are mapped where that can be.
     Stored {
         file: Arc<Stored>,
+        window: Option<Arc<Window>>,
         first: usize,
     },
 }
@@ -35,9 +37,10 @@ impl Block {
         Self { first_row: 0, rows: values.len() / dim, dim, content: Content::Values(values), columns: None }
     }
 
-    /// A block of `rows` rows that are in `file` from row `first` on.
-    pub(super) fn stored(file: Arc<Stored>, first: usize, rows: usize, dim: usize) -> Self {
-        Self { first_row: 0, rows, dim, content: Content::Stored { file, first }, columns: None }
+    /// A block of `rows` of `file`, which `window` holds.
+    pub(super) fn stored(file: Arc<Stored>, window: Option<Arc<Window>>, rows: Range<usize>, dim: usize) -> Self {
+        let content = Content::Stored { file, window, first: rows.start };
+        Self { first_row: 0, rows: rows.len(), dim, content, columns: None }
     }
 
     /// Number of rows.
@@ -61,9 +64,29 @@ impl Block {
         assert_eq!(values.len(), self.rows * self.dim, "read: {} rows of {} values", self.rows, self.dim);
         match &self.content {
             Content::Values(content) => values.copy_from_slice(content),
-            Content::Stored { file, first } => file.read(*first, values)?,
+            Content::Stored { file, first, .. } => file.read(*first, values)?,
         }
         Ok(())
+    }
+
+    /// The rows where they lie in memory, if they do: row-major, `rows() * dim` values, which [`check`](Self::check) has yet to find
+    /// finite.
+    pub fn in_place(&self) -> Option<&[f32]> {
+        match &self.content {
+            Content::Values(values) => Some(values),
+            Content::Stored { file, window, first } => file.load(window.as_ref()?, *first..*first + self.rows),
+        }
+    }
+
+    /// Checks that what [`in_place`](Self::in_place) lends is finite.
+    ///
+    /// # Errors
+    /// A data error that names the first value that is not.
+    pub fn check(&self) -> Result<()> {
+        match (&self.content, self.in_place()) {
+            (Content::Stored { file, first, .. }, Some(values)) => file.check(*first, values),
+            _ => Ok(()),
+        }
     }
 
     /// The rows, row-major: `rows() * dim` finite values.

@@ -7,6 +7,7 @@ use bytemuck::{Pod, Zeroable};
 use pulp::Simd;
 
 use super::Matrix;
+use super::pack::{LINE, prefetch_line};
 
 /// Columns that are packed together, as wide as a register tile.
 pub(super) struct Panel {
@@ -57,6 +58,8 @@ pub(super) struct Rows<'a> {
     pub(super) depth: usize,
     /// From the first of [`TILE_ROWS`] rows to the first of the next.
     pub(super) tile_step: usize,
+    /// Whether the rows of the next tile are asked for meanwhile.
+    pub(super) ahead: bool,
 }
 
 /// Rows of a tile of the widest panels.
@@ -239,18 +242,25 @@ unsafe fn sums<S: Simd, E: Arithmetic<S>, const ROWS: usize, const VECTORS: usiz
     let first = rows.offset(row);
     let offsets: [usize; ROWS] = std::array::from_fn(|i| rows.offset(row + i.min(count - 1)) - first);
     let (mut a, mut b) = (data[first..].as_ptr(), values.data.as_ptr());
-    for _ in 0..rows.depth {
-        // SAFETY: `values` holds `depth` rows of so many vectors, and A the rows and indices, as `multiply` checked.
-        unsafe {
-            let b_k: [E::Vector; VECTORS] = std::array::from_fn(|j| b.cast::<E::Vector>().add(j).read_unaligned());
-            for (sums, offset) in sums.iter_mut().zip(offsets) {
-                let a = E::splat(simd, *a.add(offset));
-                for (sum, b) in sums.iter_mut().zip(b_k) {
-                    *sum = E::multiply_add(simd, a, b, *sum);
+    let span = if rows.ahead { LINE } else { rows.depth };
+    for k in (0..rows.depth).step_by(span) {
+        if rows.ahead {
+            let next = a.wrapping_add(ROWS / TILE_ROWS * rows.tile_step);
+            offsets.iter().for_each(|offset| prefetch_line(next.wrapping_add(*offset)));
+        }
+        for _ in k..rows.depth.min(k + span) {
+            // SAFETY: `values` holds `depth` rows of so many vectors, and A the rows and indices, as `multiply` checked.
+            unsafe {
+                let b_k: [E::Vector; VECTORS] = std::array::from_fn(|j| b.cast::<E::Vector>().add(j).read_unaligned());
+                for (sums, offset) in sums.iter_mut().zip(offsets) {
+                    let a = E::splat(simd, *a.add(offset));
+                    for (sum, b) in sums.iter_mut().zip(b_k) {
+                        *sum = E::multiply_add(simd, a, b, *sum);
+                    }
                 }
             }
+            (a, b) = (a.wrapping_add(col_step), b.wrapping_add(values.row_step));
         }
-        (a, b) = (a.wrapping_add(col_step), b.wrapping_add(values.row_step));
     }
     sums
 }

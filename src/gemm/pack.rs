@@ -33,19 +33,30 @@ pub(super) fn pack_rows(packed: &mut [f32], b: Matrix<'_>, indices: Range<usize>
     }
 }
 
+/// Numbers in a line of cache.
+pub(super) const LINE: usize = 16;
+
 /// Asks for lines of cache that are read soon.
 #[inline(always)]
 fn prefetch(numbers: &[f32]) {
+    numbers.chunks(LINE).for_each(|line| prefetch_line(line.as_ptr()));
+}
+
+/// Asks for the line of cache at an address that is read soon, if there is one.
+#[inline(always)]
+pub(super) fn prefetch_line(address: *const f32) {
     #[cfg(target_arch = "x86_64")]
-    for line in numbers.chunks(16) {
+    {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
         #[expect(unsafe_code, reason = "no safe wrapper knows this instruction")]
         // SAFETY: a hint, which is part of every x86-64 processor; it reads nothing and cannot fault.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
+            _mm_prefetch::<_MM_HINT_T0>(address.cast());
         }
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
 }
 
 /// Copies a few numbers, without the call that a copy of any length would be.
@@ -98,7 +109,7 @@ pub(super) fn gather<'a>(buffer: &'a mut Buffer, a: Matrix<'_>, count: usize, de
         }
     }
     let a = Matrix { data: buffer, row_step: 1, col_step: TILE_ROWS };
-    Rows { a, count, depth, tile_step }
+    Rows { a, count, depth, tile_step, ahead: false }
 }
 
 /// Writes columns side by side, from place `at` of each row on.

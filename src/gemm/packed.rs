@@ -84,7 +84,8 @@ impl<'a> Packed<'a> {
         let rows = if scattered && self.cols.len() > 64 {
             pack::gather(&mut self.gathered, a, count, depth)
         } else {
-            Rows { a, count, depth, tile_step: TILE_ROWS * a.row_step }
+            // Rows that one panel visits may come from memory, and a processor does not look ahead from row to row by itself.
+            Rows { a, count, depth, tile_step: TILE_ROWS * a.row_step, ahead: a.col_step == 1 && self.panels.len() == 1 }
         };
         for first_row in (0..count).step_by(VISITING_ROWS) {
             let rows = rows.part(first_row..(first_row + VISITING_ROWS).min(count));

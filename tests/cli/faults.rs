@@ -40,6 +40,19 @@ fn bad_data_is_named() {
     for name in ["nan.npy", "infinite.npy", "empty.npy", "text.npy"] {
         folder.fails(&format!("compress --input {name} --output z.npy"), 3, &[name]);
     }
+    // Wherever the value is, and whatever encodes it.
+    for (metric, hidden) in [("cosine", 0), ("cosine", 8), ("dot", 0), ("dot", 8), ("l2", 0)] {
+        folder.succeeds(&format!("{TRAIN} --metric {metric}").replace("--hidden 0", &format!("--hidden {hidden}")));
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for at in [0, 100 * DIM + 5, ROWS * DIM - 1] {
+                let mut values = good.clone();
+                values[at] = value;
+                folder.write("odd.npy", &values, DIM);
+                let place = format!("odd.npy: row {}, column {}", at / DIM, at % DIM);
+                folder.fails("compress --input odd.npy --output z.npy", 3, &[&place]);
+            }
+        }
+    }
     folder.fails("train --input equal.npy --dim-out 4 --k 5", 3, &["equally near"]);
     for command in ["eval --input narrow.npy", "compress --input narrow.npy --output z.npy"] {
         folder.fails(command, 3, &["expects 16 dimensions", "has 8", "narrow.npy"]);

@@ -2,8 +2,9 @@ use embedding_compressor::data::Embeddings;
 
 use super::*;
 
-/// A version 1 file with this dictionary, padded to `length` bytes.
+/// A version 1 file with this dictionary, padded so that numbers are aligned.
 fn npy(dictionary: &str, data: &[u8]) -> Vec<u8> {
+    let dictionary = format!("{dictionary:width$}", width = (10 + dictionary.len()).next_multiple_of(16) - 10);
     let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
     bytes.extend((dictionary.len() as u16).to_le_bytes());
     bytes.extend(dictionary.bytes());
@@ -42,6 +43,28 @@ fn blocks_are_the_rows_in_order() {
             }
             assert_eq!(values, matrix()[..11 * DIM], "{name} in blocks of {size}");
         }
+    }
+}
+
+/// More than are mapped at a time, in blocks that begin anywhere; a system may refuse to lend any.
+#[test]
+fn rows_lie_in_a_file_as_they_are_read() {
+    let dim = 1000;
+    let values: Vec<f32> = (0..5000 * dim).map(|i| i as f32).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let (_folder, path) = file("x.npy", &npy("{'descr': '<f4', 'fortran_order': False, 'shape': (5000, 1000), }", &bytes));
+    let mut reader = source(path).open(0).unwrap();
+    let mut lent = [0, 0];
+    while let Some(block) = reader.next_block(700).unwrap() {
+        let rows = block.in_place();
+        assert!(rows.is_none_or(|rows| rows == &values[block.first_row * dim..][..block.rows() * dim]));
+        lent[usize::from(rows.is_some())] += 1;
+        block.check().unwrap();
+    }
+    assert!(lent.contains(&0) && lent.contains(&8), "{lent:?}");
+    for name in ["c_be_f4.npy", "c_le_f8.npy", "c_le_f2.npy"] {
+        let block = source(fixture(name)).open(0).unwrap().next_block(ROWS).unwrap().unwrap();
+        assert!(block.in_place().is_none() && block.check().is_ok(), "{name}");
     }
 }
 
@@ -115,6 +138,13 @@ fn values_that_are_no_finite_f32() {
             let dictionary = format!("{{'descr': '<f4', 'fortran_order': {order}, 'shape': (6, 2), }}");
             let bytes: Vec<u8> = data.iter().flat_map(|v| v.to_le_bytes()).collect();
             let (_folder, path) = file("x.npy", &npy(&dictionary, &bytes));
+            let block = source(&path).open(0).unwrap().next_block(6);
+            if let Ok(Some(block)) = block
+                && block.in_place().is_some()
+            {
+                let (text, code) = message(&block.check().unwrap_err());
+                assert!(code == 3 && text.contains(part) && text.contains("row 1, column 1"), "{text}");
+            }
             refused(path, &[part, if order == "True" { "row 5, column 1" } else { "row 1, column 1" }]);
         }
     }
@@ -162,6 +192,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
     let [first, second] = [6, 6].map(|rows| reader.next_block(rows).unwrap().unwrap());
     let shrunk = std::fs::File::options().write(true).open(&path).unwrap();
     shrunk.set_len(shrunk.metadata().unwrap().len() - 4).unwrap();
+    assert!(second.in_place().is_none());
     assert_eq!(first.into_values().unwrap(), matrix()[..6 * DIM]);
     let (text, code) = message(&second.into_values().unwrap_err());
     assert!(code == 3 && text.contains("cut short") && text.contains(path.to_str().unwrap()), "{text}");
