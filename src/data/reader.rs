@@ -81,11 +81,12 @@ impl Block {
     /// Checks that what [`in_place`](Self::in_place) lends is finite.
     ///
     /// # Errors
-    /// A data error that names the first value that is not.
+    /// A data error that names the first value that is not; those of [`read`](Self::read) when the rows are there no more.
     pub fn check(&self) -> Result<()> {
         match (&self.content, self.in_place()) {
+            (Content::Values(_), _) => Ok(()),
             (Content::Stored { file, first, .. }, Some(values)) => file.check(*first, values),
-            _ => Ok(()),
+            (Content::Stored { file, first, .. }, None) => file.read(*first, &mut zeros(self.rows, self.dim)?),
         }
     }
 

@@ -192,7 +192,7 @@ fn a_file_that_shrinks_while_it_is_read_is_an_error() {
     let [first, second] = [6, 6].map(|rows| reader.next_block(rows).unwrap().unwrap());
     let shrunk = std::fs::File::options().write(true).open(&path).unwrap();
     shrunk.set_len(shrunk.metadata().unwrap().len() - 4).unwrap();
-    assert!(second.in_place().is_none());
+    assert!(second.in_place().is_none() && second.check().is_err());
     assert_eq!(first.into_values().unwrap(), matrix()[..6 * DIM]);
     let (text, code) = message(&second.into_values().unwrap_err());
     assert!(code == 3 && text.contains("cut short") && text.contains(path.to_str().unwrap()), "{text}");
