@@ -23,7 +23,7 @@ build() {
     mkdir -p "$1"
     cargo build --release --bin train
     cp target/release/train "$1/train"
-    for kind in test=parity test=device bench=ops; do
+    for kind in test=parity test=device bench=ops bench=streaming bench=variants; do
         local name=${kind#*=} output
         output=$(cargo test --release --no-run "--${kind%=*}" "$name" 2>&1) || { echo "$output" >&2; return 1; }
         cp "$(sed -n "s/.*Executable .*(\(.*\))/\1/p" <<<"$output")" "$1/$name"
@@ -126,6 +126,15 @@ export WGPU_ADAPTER_NAME=${WGPU_ADAPTER_NAME:-}
 # Words are separate arguments.
 # shellcheck disable=SC2086
 block "$BIN_DIR/ops" --bench --gpu $OPS
+say
+say 'Products by the rule for variants, and the fastest others in proportion to it:'
+say
+# shellcheck disable=SC2086
+block "$BIN_DIR/variants" --bench $OPS
+say
+say 'Rows that are uploaded while those before are searched, and the share of the shorter of both that is hidden:'
+say
+block "$BIN_DIR/streaming" --bench "$DIM"
 if has_units; then
     say
     say 'With matrix units, parity and times (the roof is that of ordinary arithmetic):'

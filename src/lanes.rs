@@ -99,6 +99,7 @@ fn serve<T, R>(
 #[cfg(test)]
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::Condvar;
     use std::time::Duration;
 
     use super::*;
@@ -132,6 +133,26 @@ mod tests {
             let (given, result) = run(count, Ok);
             assert!(result.is_ok() && given == Vec::from_iter(0..100), "{count} lanes: {given:?}");
         }
+    }
+
+    /// Of two lanes, each has its turn while the other is at work: none would see the other where they wait for each other.
+    #[test]
+    fn lanes_work_at_the_same_time() {
+        let (mut items, working, joined) = (0..2, Mutex::new(0), Condvar::new());
+        let meet = |_: &mut usize, _: i32| {
+            let mut count = working.lock().unwrap();
+            *count += 1;
+            joined.notify_all();
+            let (count, _) = joined.wait_timeout_while(count, Duration::from_secs(60), |count| *count < 2).unwrap();
+            Ok(*count)
+        };
+        let mut met = Vec::new();
+        let give = |count| {
+            met.push(count);
+            Ok(())
+        };
+        in_order(&mut lanes(2), || Ok(items.next()), meet, give).unwrap();
+        assert_eq!(met, [2, 2]);
     }
 
     #[test]

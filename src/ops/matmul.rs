@@ -14,6 +14,7 @@ use crate::plan::{Plan, Window};
 use crate::tensor::Tensor;
 use variant::Variant;
 
+pub use cases::by_variant;
 pub use coarse::{MatmulCoarse, coarse_error, coarse_loss, matmul_coarse};
 pub use rounded::{MatmulRounded, matmul_halves, matmul_rounded, rounding_error, times_matmul_rounded};
 

@@ -4,7 +4,7 @@ use super::variant::Variant;
 use super::{Layout, Matmul, Product, code, matmul, record_by};
 use crate::case::{Case, Fill, GradientCheck};
 use crate::op::Write;
-use crate::plan::Limits;
+use crate::plan::{Limits, Plan};
 use crate::tensor::Tensor;
 
 pub(super) fn all() -> Vec<Case> {
@@ -32,9 +32,10 @@ pub(super) fn all() -> Vec<Case> {
     cases
 }
 
-pub(super) fn bench() -> Vec<Case> {
+/// What training and search multiply.
+const SHAPES: [(Layout, [u32; 3]); 13] = {
     use Layout::{NN, NT, TN};
-    let shapes = [
+    [
         // Scores: of a batch, of teachers in many dimensions, of compressed rows.
         (NT, [1024, 1024, 1024]),
         (NT, [512, 4096, 384]),
@@ -53,12 +54,35 @@ pub(super) fn bench() -> Vec<Case> {
         (TN, [32, 1024, 4096]),
         // What libraries are compared by.
         (NT, [4096, 4096, 4096]),
-    ];
-    shapes.into_iter().map(|(layout, shape)| bench_case(matmul, Limits::NONE, layout, shape)).collect()
+    ]
+};
+
+pub(super) fn bench() -> Vec<Case> {
+    SHAPES.into_iter().map(|(layout, shape)| bench_case(matmul, Limits::NONE, layout, shape)).collect()
+}
+
+/// The bench cases of [`Matmul`], each in every variant of its shaders, of which the first is what shapes are given. Names tell the variant.
+pub fn by_variant() -> Vec<Vec<Case>> {
+    let variants = |(layout, shape): (Layout, [u32; 3])| {
+        let [m, n, k] = shape;
+        let case = |variant: Variant| {
+            let record = |plan: &mut Plan, layout, a, b, c, write| record_by::<Matmul>(plan, layout, [a, b, c], code(write), |_| variant);
+            let mut case = bench_case(record, Limits::NONE, layout, shape);
+            case.name = format!("{} by {variant}", case.name);
+            case
+        };
+        Variant::all([1, m, n, k]).into_iter().map(case).collect()
+    };
+    SHAPES.into_iter().map(variants).collect()
 }
 
 /// A product of noise, which only what times it makes.
-pub(super) fn bench_case(product: Product, limits: Limits, layout: Layout, [m, n, k]: [u32; 3]) -> Case {
+pub(super) fn bench_case(
+    product: impl FnOnce(&mut Plan, Layout, Tensor, Tensor, Tensor, Write),
+    limits: Limits,
+    layout: Layout,
+    [m, n, k]: [u32; 3],
+) -> Case {
     let on = limits.matrix_units.map(|units| format!(" on {units}")).unwrap_or_default();
     Case::with_limits(format!("{layout:?} {m}x{n}x{k}{on}"), limits, |case| {
         let a = case.plan.input("a", if layout == Layout::TN { [k, m] } else { [m, k] });

@@ -1,5 +1,7 @@
 //! Which shader multiplies, by shape.
 
+use std::fmt;
+
 use crate::plan::MatrixUnits;
 
 /// How a product is divided among workgroups.
@@ -34,6 +36,9 @@ const PART: u32 = 256;
 /// Parts at most, which bounds what the adding pass reads.
 const MAX_PARTS: u32 = 16;
 
+/// Elements of the products of parts at most, where variants are compared: 256 MiB.
+const MAX_PRODUCTS: u64 = 1 << 26;
+
 /// Contraction indices that every shader stages at once, or a multiple.
 const DEPTH: u32 = 32;
 
@@ -61,23 +66,49 @@ impl Variant {
     ///    that fills it once the contraction is split, else the smallest, split as far as it goes.
     /// 3. Else 64 x 64 where that makes 64 workgroups, else 32 x 32.
     ///
-    /// Reasoned from what occupies such a GPU and from its ratio of flops to bytes, not measured on one; `benches/gpu.sh` times
-    /// the shapes of training and search.
+    /// Reasoned from what occupies such a GPU and from its ratio of flops to bytes, not measured on one; `cargo bench --bench variants`
+    /// times the others beside it.
     pub(super) fn choose([batch, m, n, k]: [u32; 4]) -> Self {
-        let fits = |tile: &[u32; 2]| (tile[0] < 128 || m > 64) && (tile[1] < 128 || n > 64);
+        let fitting = || TILES.into_iter().filter(|tile| fits(*tile, [m, n]));
         let count = |tile: [u32; 2]| u64::from(m.div_ceil(tile[0])) * u64::from(n.div_ceil(tile[1])) * u64::from(batch);
         let fills = |tile: [u32; 2], parts: u32| count(tile) * u64::from(threads(tile) * parts) >= u64::from(FILL);
-        if let Some(tile) = TILES.into_iter().filter(fits).find(|tile| fills(*tile, 1)) {
+        if let Some(tile) = fitting().find(|tile| fills(*tile, 1)) {
             return Self::whole(tile, k);
         }
         let parts = (k / PART).min(MAX_PARTS);
         if parts > 1 {
-            let tile = TILES.into_iter().filter(fits).find(|tile| fills(*tile, parts)).unwrap_or([32, 32]);
+            let tile = fitting().find(|tile| fills(*tile, parts)).unwrap_or([32, 32]);
             let enough = u64::from(FILL).div_ceil(count(tile) * u64::from(threads(tile)));
             return Self::split(tile, k, parts.min(u32::try_from(enough).unwrap_or(MAX_PARTS)));
         }
         Self::whole(if count([64, 64]) < 64 { [32, 32] } else { [64, 64] }, k)
     }
+
+    /// What [`choose`](Self::choose) takes, and then all others that it could, with parts by powers of two.
+    pub(super) fn all(shape: [u32; 4]) -> Vec<Self> {
+        let [batch, m, n, k] = shape;
+        let products = |parts: u32| u64::from(batch * parts) * u64::from(m) * u64::from(n);
+        let parts = [1, 2, 4, 8, MAX_PARTS].into_iter().filter(|&parts| parts == 1 || k / parts >= PART / 2 && products(parts) <= MAX_PRODUCTS);
+        let mut all = vec![Self::choose(shape)];
+        for parts in parts {
+            let others = TILES.into_iter().filter(|tile| fits(*tile, [m, n])).map(|tile| Self::split(tile, k, parts));
+            all.extend(others.filter(|other| *other != all[0]).collect::<Vec<_>>());
+        }
+        all
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [rows, cols] = self.tile;
+        write!(f, "{rows}x{cols} tiles")?;
+        if self.parts > 1 { write!(f, " in {} parts", self.parts) } else { Ok(()) }
+    }
+}
+
+/// Whether a product `[m, n]` is large enough for a tile: a side of 128 only where there are more than 64.
+fn fits(tile: [u32; 2], [m, n]: [u32; 2]) -> bool {
+    (tile[0] < 128 || m > 64) && (tile[1] < 128 || n > 64)
 }
 
 #[cfg(test)]
