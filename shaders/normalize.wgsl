@@ -8,7 +8,6 @@ var<immediate> p: Params;
 @group(0) @binding(2) var<storage, read_write> inverse_norm: array<f32>;
 
 const THREADS: u32 = 64u;
-const SMALLEST: f32 = 1.2e-38;     // below it 1 / x may be infinite, and devices may flush to zero
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -20,24 +19,11 @@ fn main(
     let inside = row < p.rows;
     let cols = select(0u, p.cols, inside);
     let base = row * p.cols;
-    // Scaled by the largest magnitude, so that squares neither overflow nor vanish.
-    var largest = 0.0;
+    let norm = inverse_norm_of(lane, base, cols);
     for (var c = lane; c < cols; c += THREADS) {
-        largest = max(largest, abs(x[base + c]));
-    }
-    largest = workgroup_max(lane, largest);
-    let scale = select(0.0, 1.0 / largest, largest >= SMALLEST);
-    var squares = 0.0;
-    for (var c = lane; c < cols; c += THREADS) {
-        let scaled = x[base + c] * scale;
-        squares += scaled * scaled;
-    }
-    squares = workgroup_sum(lane, squares);
-    let factor = select(0.0, inverseSqrt(squares), largest >= SMALLEST);
-    for (var c = lane; c < cols; c += THREADS) {
-        y[base + c] = x[base + c] * scale * factor;
+        y[base + c] = x[base + c] * norm.scale * norm.factor;
     }
     if (inside && lane == 0u) {
-        inverse_norm[p.first_row + row] = scale * factor;
+        inverse_norm[p.first_row + row] = norm.scale * norm.factor;
     }
 }

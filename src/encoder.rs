@@ -1,5 +1,7 @@
 //! A map on a device, fed piece by piece.
 
+use std::ops::Range;
+
 use crate::backend::{Backend, Program};
 use crate::data::Block;
 use crate::error::Result;
@@ -16,6 +18,9 @@ use crate::tensor::Tensor;
 /// 4096 -> 64 dimensions took a quarter more time by 64 rows than by 256 (x86-64 with AVX-512, 2 MiB of second-level cache).
 const LEAST_PIECE: usize = 256;
 
+/// 1 / |row| of rows whose products with any weights that training makes are far from the ends of float32.
+const ORDINARY: Range<f32> = 1e-10..1e10;
+
 /// A map that is ready to encode on a backend: by several programs at once, each on a piece of the rows that stays in its cache.
 pub struct Encoder {
     lanes: Vec<Lane<Box<dyn Program>>>,
@@ -27,6 +32,8 @@ pub struct Encoder {
 #[derive(Clone, Copy)]
 struct Recorded {
     encode: Routine,
+    /// The same where lengths of rows are not [`ORDINARY`], if that makes a difference.
+    encode_extreme: Option<Routine>,
     /// As many as a piece has.
     rows: Tensor,
     /// 1 / |row|, where the map takes rows of unit length.
@@ -189,39 +196,49 @@ impl Encoder {
 
 impl Recorded {
     fn new(plan: &mut Plan, network: &Network, map: &Map, piece: u32, in_place: bool) -> Self {
-        let encode = plan.routine();
         let rows = plan.input("rows", [piece, map.dim_in as u32]);
         let output = plan.state("output", [piece, map.dim_out as u32]);
-        let (x, inverse_norm) = if map.input_normalized {
-            let (unit, inverse_norm) = (plan.scratch("unit rows", rows.shape), plan.state("1 / |row|", [piece, 1]));
+        let inverse_norm = map.input_normalized.then(|| plan.state("1 / |row|", [piece, 1]));
+        let encode = plan.routine();
+        let mut encode_extreme = None;
+        if let Some(inverse_norm) = inverse_norm {
+            if map.hidden.is_none() {
+                network.encode_directions(plan, rows, inverse_norm, output);
+                encode_extreme = Some(plan.routine());
+            }
+            let unit = plan.scratch("unit rows", rows.shape);
             normalize(plan, rows, unit, inverse_norm);
-            (unit, Some(inverse_norm))
+            network.encode(plan, unit, output);
         } else {
-            (rows, None)
-        };
-        network.encode(plan, x, output);
-        Self { encode, rows, inverse_norm, output, in_place }
+            network.encode(plan, rows, output);
+        }
+        Self { encode, encode_extreme, rows, inverse_norm, output, in_place }
     }
 
     fn run(&self, program: &mut dyn Program, piece: &impl Rows) -> Result<Encodings> {
         let count = piece.values() / self.rows.cols() as usize;
         let lent = if self.in_place { piece.in_place().filter(|rows| rows.len() == self.rows.shape.len()) } else { None };
-        if let Some(rows) = lent {
-            program.run_on(self.encode, self.rows, rows)?;
-        } else {
+        if lent.is_none() {
             program.fill_rows(self.rows, count, &mut |into| piece.read(into))?;
-            program.run(self.encode, 0..1)?;
+        }
+        let run = |program: &mut dyn Program, routine| match lent {
+            Some(rows) => program.run_on(routine, self.rows, rows),
+            None => program.run(routine, 0..1),
+        };
+        run(program, self.encode)?;
+        let inverse_norm =
+            self.inverse_norm.map(|inverse_norm| program.read(inverse_norm.first_rows(count as u32))).transpose()?;
+        if let (Some(routine), Some(norms)) = (self.encode_extreme, &inverse_norm)
+            && norms.iter().any(|norm| *norm != 0.0 && !ORDINARY.contains(norm))
+        {
+            run(program, routine)?;
         }
         let mut values = program.read(self.output.first_rows(count as u32))?;
         // A number that is not finite makes all coordinates of its row so: each adds a multiple of it to others.
         if lent.is_some() && first_not_finite(&values).is_some() {
             piece.check()?;
         }
-        let Some(inverse_norm) = self.inverse_norm else {
-            return Ok(Encodings { values, zero_rows: Vec::new() });
-        };
-        let inverse_norm = program.read(inverse_norm.first_rows(count as u32))?;
-        let zero_rows: Vec<usize> = (0..count).filter(|row| inverse_norm[*row] == 0.0).collect();
+        let zero_rows: Vec<usize> = inverse_norm.map_or(vec![], |norms| (0..count).filter(|row| norms[*row] == 0.0).collect());
         let dim_out = self.output.cols() as usize;
         zero_rows.iter().for_each(|row| values[row * dim_out..][..dim_out].fill(0.0));
         Ok(Encodings { values, zero_rows })
@@ -277,5 +294,27 @@ mod tests {
         assert_eq!(one.zero_rows, [600]);
         let alone = map.encode(&Cpu::new(), &rows[650 * dim..651 * dim]).expect("memory suffices");
         assert!(alone.iter().zip(&one.values[650 * 3..]).all(|(a, b)| (a - b).abs() < 1e-5), "{alone:?}");
+    }
+    /// Rows whose products by themselves would be infinite or vanish, in pieces that are lent and not, alone and among others.
+    #[test]
+    fn lengths_of_rows_make_no_difference() {
+        let (dim, count) = (32, 700);
+        let rows: Vec<f32> = (0..count * dim).map(|i| (i as f32 * 0.37).sin()).collect();
+        let map = Map::linear(dim, Metric::Cosine, (0..8 * dim).map(|i| (i as f32 * 0.11).cos()).collect());
+        let encode = |rows: &[f32]| {
+            let mut encoder = Encoder::new(&map, &Cpu::new(), LEAST_PIECE).expect("memory suffices");
+            let encoded = encoder.encode(rows).expect("memory suffices");
+            assert_eq!(encoded.zero_rows, [0; 0]);
+            encoded.values
+        };
+        let expected = encode(&rows);
+        for scale in [2e-38, 1e-20, 1e12, 3e38] {
+            for every in [1, 300] {
+                let mut scaled = rows.clone();
+                scaled.chunks_mut(dim).step_by(every).flatten().for_each(|x| *x *= scale);
+                let close = encode(&scaled).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
+                assert!(close, "{scale}, every {every}");
+            }
+        }
     }
 }

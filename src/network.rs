@@ -10,9 +10,11 @@ use crate::ops::add_bias::add_bias;
 use crate::ops::column_sum::column_sum;
 use crate::ops::first_columns::first_columns;
 use crate::ops::gelu::gelu;
+use crate::ops::inverse_norm::inverse_norm;
 use crate::ops::matmul::{Layout, Product, matmul, matmul_coarse, matmul_rounded, times_matmul_rounded};
 use crate::ops::normalize::normalize;
 use crate::ops::normalize_backward::normalize_backward;
+use crate::ops::scale_rows::scale_rows;
 use crate::plan::Plan;
 use crate::tensor::Tensor;
 
@@ -159,14 +161,36 @@ impl Network {
 
     /// Records the encoding of `x [rows, dim_in]` into `output [rows, dim_out]`, as it is compared.
     pub fn encode(&self, plan: &mut Plan, x: Tensor, output: Tensor) {
+        self.compare(plan, output, |plan, z| {
+            self.forward(plan, x, z, None);
+        });
+    }
+
+    /// [`encode`](Self::encode) of x / |x| for rows x that are not of unit length, and `inverse_norms [rows, 1]` = 1 / |x|: what they are
+    /// multiplied with is scaled in their place, which takes no copy of them. Where |x| or its inverse is near the ends of float32, products
+    /// may be infinite or vanish.
+    ///
+    /// # Panics
+    /// If there is a hidden layer.
+    pub fn encode_directions(&self, plan: &mut Plan, x: Tensor, inverse_norms: Tensor, output: Tensor) {
+        assert!(self.hidden.is_none(), "encode_directions: units are no multiples of what they are made of");
+        self.compare(plan, output, |plan, z| {
+            matmul(plan, self.layout, x, self.weight, z, Write::Set);
+            // After the product, which brings rows into the caches while it computes.
+            inverse_norm(plan, x, inverse_norms);
+            scale_rows(plan, inverse_norms, z);
+            add_bias(plan, self.bias, z);
+        });
+    }
+
+    /// Records `z [rows, dim_out]` by `record`, and how it is compared in `output`.
+    fn compare(&self, plan: &mut Plan, output: Tensor, record: impl FnOnce(&mut Plan, Tensor)) {
         match self.metric {
-            Metric::Dot | Metric::L2 => {
-                self.forward(plan, x, output, None);
-            }
+            Metric::Dot | Metric::L2 => record(plan, output),
             Metric::Cosine => {
                 let z = plan.scratch("z", output.shape);
-                self.forward(plan, x, z, None);
-                let inverse_norm = plan.scratch("1 / |z|", [x.rows(), 1]);
+                record(plan, z);
+                let inverse_norm = plan.scratch("1 / |z|", [z.rows(), 1]);
                 normalize(plan, z, output, inverse_norm);
             }
         }

@@ -3,8 +3,10 @@
 use crate::op::{Erased, ErasedOp};
 use crate::tensor::Tensor;
 
+mod norm;
 mod rows;
 
+use norm::{inverse_norm_exactly, inverse_norm_of};
 use rows::Rows;
 pub use rows::columns;
 
@@ -22,6 +24,8 @@ ops! {
     matmul: Matmul, MatmulRounded, MatmulCoarse;
     normalize: Normalize;
     normalize_backward: NormalizeBackward;
+    inverse_norm: InverseNorm;
+    scale_rows: ScaleRows;
     l2_offset: L2Offset;
     l2_offset_backward: L2OffsetBackward;
     gather: Gather;

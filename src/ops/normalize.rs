@@ -4,14 +4,15 @@ use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
 use crate::case::{Case, Fill};
-use crate::metric::SMALLEST;
 use crate::op::{Cost, Io, Op, Pass, Tolerance, flat_grid, shader};
 use crate::plan::{Limits, Plan};
 use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
+use super::{inverse_norm_exactly, inverse_norm_of};
+
 /// y = x / |x| for each row of `x [rows, cols]`, and `inverse_norm [rows, 1]` = 1 / |x|; both are zero for rows of zeros, and of
-/// numbers below [`SMALLEST`].
+/// numbers below [`SMALLEST`](crate::metric::SMALLEST).
 ///
 /// `x` and `y` may span row windows.
 ///
@@ -25,35 +26,6 @@ pub fn normalize(plan: &mut Plan, x: Tensor, y: Tensor, inverse_norm: Tensor) {
         let params = Params { step: 0, rows: x.tensor.rows(), cols: x.tensor.cols(), first_row: x.first_row };
         plan.push::<Normalize>(params, &[x.tensor], &[y.tensor, inverse_norm]);
     }
-}
-
-/// 1 / |x|, 0 for zeros.
-#[inline(always)]
-fn inverse_norm_of(x: &[f32]) -> f32 {
-    let squares = sum_of_squares(x, 1.0);
-    // Neither have squares overflown, nor do those that vanished count.
-    if (1e-20..1e30).contains(&squares) {
-        return 1.0 / squares.sqrt();
-    }
-    let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-    if largest < SMALLEST {
-        return 0.0;
-    }
-    let scale = 1.0 / largest;
-    scale / sum_of_squares(x, scale).sqrt()
-}
-
-/// Sum of the squares of `scale * x`: in as many sums as vectorise, which do not depend on the machine.
-#[inline(always)]
-fn sum_of_squares(x: &[f32], scale: f32) -> f32 {
-    const SUMS: usize = 64;
-    let mut sums = [0.0; SUMS];
-    let (chunks, rest) = x.as_chunks::<SUMS>();
-    for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += (x * scale) * (x * scale));
-    }
-    sums.iter_mut().zip(rest).for_each(|(sum, x)| *sum += (x * scale) * (x * scale));
-    sums.iter().sum()
 }
 
 /// The op; [`normalize`] records it.
@@ -76,7 +48,7 @@ impl Op for Normalize {
     const TOLERANCE: Tolerance = Tolerance::Relative(1e-6);
 
     fn passes(p: &Params) -> Vec<Pass> {
-        vec![Pass { shader: shader!("normalize", "grid", "reduce"), constants: vec![], grid: flat_grid(p.rows) }]
+        vec![Pass { shader: shader!("normalize", "inverse_norm_of", "grid", "reduce"), constants: vec![], grid: flat_grid(p.rows) }]
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {
@@ -99,9 +71,7 @@ impl Op for Normalize {
         let cols = p.cols as usize;
         for row in 0..p.rows as usize {
             let x = &x[row * cols..][..cols];
-            let norm = x.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let largest = x.iter().fold(0.0f64, |a, b| a.max(b.abs()));
-            let inverse = if largest >= f64::from(SMALLEST) { 1.0 / norm } else { 0.0 };
+            let inverse = inverse_norm_exactly(x);
             for c in 0..cols {
                 y[row * cols + c] = x[c] * inverse;
             }
