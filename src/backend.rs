@@ -105,8 +105,8 @@ pub struct Feed {
     pub piece_bytes: usize,
     /// Whether a program shall keep to one thread.
     pub narrow: bool,
-    /// Whether programs compute on rows where they lie in memory, without a copy.
-    pub in_place: bool,
+    /// Whether a number that is not finite shows in all that is computed from it; shaders may take it for another.
+    pub shows_not_finite: bool,
 }
 
 /// A device that compiles plans.

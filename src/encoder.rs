@@ -39,8 +39,8 @@ struct Recorded {
     /// 1 / |row|, where the map takes rows of unit length.
     inverse_norm: Option<Tensor>,
     output: Tensor,
-    /// Whether the device computes on rows where they lie in memory.
-    in_place: bool,
+    /// Whether numbers that are not finite show in the output.
+    shows_not_finite: bool,
 }
 
 /// Encoded rows.
@@ -122,7 +122,7 @@ impl Encoder {
         let piece = (fitting / 64 * 64).clamp(LEAST_PIECE, 65_536).min(rows.max(1));
         let mut plan = Plan::new(backend.limits());
         let network = Network::encoding(&mut plan, map);
-        let recorded = Recorded::new(&mut plan, &network, map, piece as u32, feed.in_place);
+        let recorded = Recorded::new(&mut plan, &network, map, piece as u32, feed.shows_not_finite);
         let programs = feed.programs.clamp(1, rows.div_ceil(piece).max(1));
         let mut lanes = Vec::new();
         for _ in 0..programs {
@@ -195,7 +195,7 @@ impl Encoder {
 }
 
 impl Recorded {
-    fn new(plan: &mut Plan, network: &Network, map: &Map, piece: u32, in_place: bool) -> Self {
+    fn new(plan: &mut Plan, network: &Network, map: &Map, piece: u32, shows_not_finite: bool) -> Self {
         let rows = plan.input("rows", [piece, map.dim_in as u32]);
         let output = plan.state("output", [piece, map.dim_out as u32]);
         let inverse_norm = map.input_normalized.then(|| plan.state("1 / |row|", [piece, 1]));
@@ -212,14 +212,16 @@ impl Recorded {
         } else {
             network.encode(plan, rows, output);
         }
-        Self { encode, encode_extreme, rows, inverse_norm, output, in_place }
+        Self { encode, encode_extreme, rows, inverse_norm, output, shows_not_finite }
     }
 
     fn run(&self, program: &mut dyn Program, piece: &impl Rows) -> Result<Encodings> {
         let count = piece.values() / self.rows.cols() as usize;
-        let lent = if self.in_place { piece.in_place().filter(|rows| rows.len() == self.rows.shape.len()) } else { None };
+        let lent = piece.in_place().filter(|rows| rows.len() == self.rows.shape.len());
         if lent.is_none() {
             program.fill_rows(self.rows, count, &mut |into| piece.read(into))?;
+        } else if !self.shows_not_finite {
+            piece.check()?;
         }
         let run = |program: &mut dyn Program, routine| match lent {
             Some(rows) => program.run_on(routine, self.rows, rows),
@@ -235,7 +237,7 @@ impl Recorded {
         }
         let mut values = program.read(self.output.first_rows(count as u32))?;
         // A number that is not finite makes all coordinates of its row so: each adds a multiple of it to others.
-        if lent.is_some() && first_not_finite(&values).is_some() {
+        if lent.is_some() && self.shows_not_finite && first_not_finite(&values).is_some() {
             piece.check()?;
         }
         let zero_rows: Vec<usize> = inverse_norm.map_or(vec![], |norms| (0..count).filter(|row| norms[*row] == 0.0).collect());
@@ -277,7 +279,8 @@ mod tests {
     use rayon::ThreadPoolBuilder;
 
     use super::*;
-    use crate::backend::Cpu;
+    use crate::backend::{AdapterChoice, Cpu, Gpu};
+    use crate::error::Error;
     use crate::metric::Metric;
 
     #[test]
@@ -315,6 +318,42 @@ mod tests {
                 let close = encode(&scaled).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
                 assert!(close, "{scale}, every {every}");
             }
+        }
+    }
+
+    /// Rows that lie in memory, of which one is not finite.
+    struct NotFinite([f32; 12]);
+
+    impl Rows for NotFinite {
+        fn values(&self) -> usize {
+            self.0.len()
+        }
+
+        fn read(&self, _: &mut [f32]) -> Result<()> {
+            unreachable!("a whole piece is taken as it lies")
+        }
+
+        fn in_place(&self) -> Option<&[f32]> {
+            Some(&self.0)
+        }
+
+        fn check(&self) -> Result<()> {
+            Err(Error::data("not finite"))
+        }
+    }
+
+    #[test]
+    fn rows_that_are_lent_are_checked() {
+        let map = Map::linear(4, Metric::Dot, vec![1.0; 8]);
+        let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(Cpu::new())];
+        backends.extend(Gpu::new(AdapterChoice::Any).map(|gpu| Box::new(gpu) as Box<dyn Backend>));
+        for backend in backends {
+            let mut encoder = Encoder::new(&map, &*backend, 3).expect("memory suffices");
+            let mut rows = [1.0; 12];
+            rows[5] = f32::NAN;
+            let mut pieces = Some(NotFinite(rows)).into_iter();
+            let failed = encoder.stream(|| Ok(pieces.next()), |_, _| Ok(())).expect_err("a row is not finite");
+            assert_eq!(failed.to_string(), "not finite", "{}", backend.describe());
         }
     }
 }

@@ -86,7 +86,7 @@ impl Backend for Gpu {
 
     /// Two, so that one reads and uploads while the other computes.
     fn feed(&self) -> Feed {
-        Feed { programs: 2, piece_bytes: 16 << 20, narrow: false, in_place: false }
+        Feed { programs: 2, piece_bytes: 16 << 20, narrow: false, shows_not_finite: false }
     }
 
     fn compile(&self, plan: Plan) -> Result<Box<dyn Program>> {

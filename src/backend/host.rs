@@ -54,7 +54,7 @@ impl<F: Real> Backend for Host<F> {
 
     /// What a program computes at a time about fits into its core's second-level cache, of 1 to 2 MiB.
     fn feed(&self) -> Feed {
-        Feed { programs: rayon::current_num_threads(), piece_bytes: 2 << 20, narrow: true, in_place: F::of_f32(&[]).is_some() }
+        Feed { programs: rayon::current_num_threads(), piece_bytes: 2 << 20, narrow: true, shows_not_finite: true }
     }
 
     fn compile(&self, plan: Plan) -> Result<Box<dyn Program>> {
