@@ -12,6 +12,7 @@
 # the runs of training, RESULTS is the file that is written, PYTHON the interpreter, DATA where synthetic rows are kept.
 set -euo pipefail
 export LC_ALL=C
+[ -z "${BIN_DIR:-}" ] || BIN_DIR=$(realpath "$BIN_DIR")
 cd "$(dirname "$0")/.."
 
 ROWS=${ROWS:-20000 100000} DIM=${DIM:-4096} DIM_OUT=${DIM_OUT:-64} EPOCHS=${EPOCHS:-20} HIDDEN=${HIDDEN:-0}
@@ -22,10 +23,10 @@ here=$PWD
 build() {
     mkdir -p "$1"
     cargo build --release --bin train
-    cp target/release/train "$1/train"
+    cp "${CARGO_TARGET_DIR:-target}/release/train" "$1/train"
     for kind in test=parity test=device bench=ops bench=streaming bench=variants; do
         local name=${kind#*=} output
-        output=$(cargo test --release --no-run "--${kind%=*}" "$name" 2>&1) || { echo "$output" >&2; return 1; }
+        output=$(cargo test --color never --release --no-run "--${kind%=*}" "$name" 2>&1) || { echo "$output" >&2; return 1; }
         cp "$(sed -n "s/.*Executable .*(\(.*\))/\1/p" <<<"$output")" "$1/$name"
     done
 }
@@ -101,9 +102,18 @@ training() { # one line of the table for a file, and PyTorch's beside it
         theirs=$(seconds "$scratch/torch.log" "$PYTHON" benches/peers/train.py "$file" "$model" --dim-out "$DIM_OUT" \
             --hidden "$hidden" --epochs "$EPOCHS" --device cuda)
     fi
+    if [ "$ours" = failed ] || [ "$theirs" = failed ]; then failures=$((failures + 1)); fi
     say "| $(basename "$file") | $hidden | $EPOCHS | $ours | $theirs | $(grep -o 'validation.*' "$scratch/train.log" | tail -1) |"
 }
 
+# Ops are timed on no software adapter that is not asked for, and training on one takes hours.
+first=$("$BIN_DIR/train" --list-devices 2>/dev/null | sed -n 1p)
+if [ -z "${WGPU_ADAPTER_NAME:-}" ] && [[ $first == cpu* || $first == *"software adapter"* ]]; then
+    echo "no GPU: the first device is '$first'" >&2
+    echo "install its Vulkan driver and libvulkan1 (NVIDIA: libnvidia-gl of the driver's version; in a container the" \
+        "capability 'graphics'), or name a software adapter in WGPU_ADAPTER_NAME" >&2
+    exit 1
+fi
 torch=no
 if has 'import torch; assert torch.cuda.is_available()'; then torch=yes; fi
 
@@ -118,6 +128,7 @@ say
 block parity "gpu trusted"
 say
 block parity "gpu checked"
+block "$BIN_DIR/device"
 say
 say 'Ops:'
 say
@@ -160,7 +171,9 @@ training_table() { # of all files and layers
         if [ -n "$INPUT" ]; then
             training "$INPUT" "$hidden"
         elif [ -f benches/peers/inputs.py ] && has 'import numpy'; then
-            for count in $ROWS; do training "$(rows "$count")" "$hidden"; done
+            for count in $ROWS; do
+                if file=$(rows "$count"); then training "$file" "$hidden"; else failures=$((failures + 1)); fi
+            done
         else
             say '| left out: synthetic rows take numpy and benches/peers/inputs.py, or name a file with INPUT | | | | | |'
         fi

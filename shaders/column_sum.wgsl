@@ -10,8 +10,12 @@ const SIDE: u32 = 16u;
 var<workgroup> partial: array<f32, SIDE * SIDE>;
 
 @compute @workgroup_size(SIDE * SIDE)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
-    let c = group.x * SIDE + local % SIDE;
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let c = flat_workgroup(group, groups) * SIDE + local % SIDE;
     let lane = local / SIDE;
     var total = 0.0;
     if (c < p.cols) {

@@ -18,6 +18,6 @@ fn main(
     let inside = row < p.rows;
     let norm = inverse_norm_of(lane, row * p.cols, select(0u, p.cols, inside));
     if (inside && lane == 0u) {
-        inverse_norm[p.first_row + row] = norm.scale * norm.factor;
+        inverse_norm[p.first_row + row] = norm.value;
     }
 }

@@ -24,6 +24,6 @@ fn main(
         y[base + c] = x[base + c] * norm.scale * norm.factor;
     }
     if (inside && lane == 0u) {
-        inverse_norm[p.first_row + row] = norm.scale * norm.factor;
+        inverse_norm[p.first_row + row] = norm.value;
     }
 }

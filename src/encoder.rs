@@ -304,21 +304,29 @@ mod tests {
         let (dim, count) = (32, 700);
         let rows: Vec<f32> = (0..count * dim).map(|i| (i as f32 * 0.37).sin()).collect();
         let map = Map::linear(dim, Metric::Cosine, (0..8 * dim).map(|i| (i as f32 * 0.11).cos()).collect());
-        let encode = |rows: &[f32]| {
-            let mut encoder = Encoder::new(&map, &Cpu::new(), LEAST_PIECE).expect("memory suffices");
-            let encoded = encoder.encode(rows).expect("memory suffices");
-            assert_eq!(encoded.zero_rows, [0; 0]);
-            encoded.values
-        };
-        let expected = encode(&rows);
-        for scale in [2e-38, 1e-20, 1e12, 3e38] {
-            for every in [1, 300] {
-                let mut scaled = rows.clone();
-                scaled.chunks_mut(dim).step_by(every).flatten().for_each(|x| *x *= scale);
-                let close = encode(&scaled).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
-                assert!(close, "{scale}, every {every}");
+        for backend in backends() {
+            let encode = |rows: &[f32]| {
+                let mut encoder = Encoder::new(&map, &*backend, LEAST_PIECE).expect("memory suffices");
+                let encoded = encoder.encode(rows).expect("memory suffices");
+                assert_eq!(encoded.zero_rows, [0; 0]);
+                encoded.values
+            };
+            let expected = encode(&rows);
+            for scale in [2e-38, 1e-20, 1e12, 1e37, 3e38] {
+                for every in [1, 300] {
+                    let mut scaled = rows.clone();
+                    scaled.chunks_mut(dim).step_by(every).flatten().for_each(|x| *x *= scale);
+                    let close = encode(&scaled).iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5);
+                    assert!(close, "{}: {scale}, every {every}", backend.describe());
+                }
             }
         }
+    }
+
+    /// The CPU, and a GPU if there is one.
+    fn backends() -> Vec<Box<dyn Backend>> {
+        let gpu = Gpu::new(AdapterChoice::Any).map(|gpu| Box::new(gpu) as Box<dyn Backend>);
+        std::iter::once(Box::new(Cpu::new()) as Box<dyn Backend>).chain(gpu).collect()
     }
 
     /// Rows that lie in memory, of which one is not finite.
@@ -345,9 +353,7 @@ mod tests {
     #[test]
     fn rows_that_are_lent_are_checked() {
         let map = Map::linear(4, Metric::Dot, vec![1.0; 8]);
-        let mut backends: Vec<Box<dyn Backend>> = vec![Box::new(Cpu::new())];
-        backends.extend(Gpu::new(AdapterChoice::Any).map(|gpu| Box::new(gpu) as Box<dyn Backend>));
-        for backend in backends {
+        for backend in backends() {
             let mut encoder = Encoder::new(&map, &*backend, 3).expect("memory suffices");
             let mut rows = [1.0; 12];
             rows[5] = f32::NAN;

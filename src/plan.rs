@@ -15,6 +15,8 @@ use crate::tensor::{DType, Shape, Tensor};
 pub struct Limits {
     /// Largest binding in bytes (128 MiB on some adapters): a plan splits larger tensors into row windows.
     pub binding_bytes: u64,
+    /// Most flops of one product: a plan splits larger ones, for what drives screens ends work that takes seconds.
+    pub product_flops: u64,
     /// Dimensions and neighbours up to which searching with [`nearest`](crate::ops::nearest) is faster than storing all scores.
     pub fused_search: [usize; 2],
     /// Whether rows that stay on the device are better stored in float16: half the memory and half of what is sent there.
@@ -41,7 +43,13 @@ impl fmt::Display for MatrixUnits {
 
 impl Limits {
     /// No limit: host memory. There, scores are best selected from while they are in a cache, whatever their number.
-    pub const NONE: Self = Self { binding_bytes: u64::MAX, fused_search: [usize::MAX; 2], half_rows: false, matrix_units: None };
+    pub const NONE: Self = Self {
+        binding_bytes: u64::MAX,
+        product_flops: u64::MAX,
+        fused_search: [usize::MAX; 2],
+        half_rows: false,
+        matrix_units: None,
+    };
 
     /// Whether scores of rows of so many dimensions are best selected from where they are computed.
     pub fn fuses_search(&self, dim: usize, k: usize) -> bool {

@@ -34,6 +34,9 @@ pub struct Checks {
 /// more. Long lists do not stay in the caches that selection relies on. From such arithmetic, not from measurements on a GPU.
 const FUSED_SEARCH: [usize; 2] = [128, 256];
 
+/// About a second of a small GPU, which does 100 GFLOP/s of such kernels: Windows resets a device that is busy with one dispatch for two.
+const PRODUCT_FLOPS: u64 = 100_000_000_000;
+
 /// A GPU. Compiled shaders are kept for all plans.
 pub struct Gpu {
     info: AdapterInfo,
@@ -78,6 +81,7 @@ impl Backend for Gpu {
     fn limits(&self) -> Limits {
         Limits {
             binding_bytes: self.info.binding_bytes,
+            product_flops: PRODUCT_FLOPS,
             fused_search: FUSED_SEARCH,
             half_rows: true,
             matrix_units: self.matrix_units,

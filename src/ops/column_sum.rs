@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::table_step;
 use crate::case::{Case, Fill};
-use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, shader};
+use crate::op::{Cost, Io, Op, Pass, Tolerance, Write, flat_grid, shader};
 use crate::plan::{Limits, Plan};
 use crate::simd::vectorized;
 use crate::tensor::Tensor;
@@ -47,7 +47,7 @@ impl Op for ColumnSum {
     const TOLERANCE: Tolerance = Tolerance::Relative(2e-5);
 
     fn passes(p: &Params) -> Vec<Pass> {
-        vec![Pass { shader: shader!("column_sum"), constants: vec![], grid: [p.cols.div_ceil(16), 1, 1] }]
+        vec![Pass { shader: shader!("column_sum", "grid"), constants: vec![], grid: flat_grid(p.cols.div_ceil(16)) }]
     }
 
     fn native(p: &Params, io: Io<'_, f32>) {

@@ -164,6 +164,7 @@ impl Op for Gelu {
             case("33x65", Limits::NONE, [33, 65], Fill::Normal, 0.0),
             case("33x65, dropout 0.2", Limits::NONE, [33, 65], Fill::Normal, 0.2),
             case("large and small", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 0.02 * (i as f32 - 22.0).powi(3)).collect()), 0.5),
+            out_of_reach(),
             case("300x70, dropout 0.1", Limits::NONE, [300, 70], Fill::HeavyTailed, 0.1),
             case("150x12, dropout 0.5, row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [150, 12], Fill::Normal, 0.5),
         ]
@@ -172,6 +173,13 @@ impl Op for Gelu {
     fn bench_cases() -> Vec<Case> {
         vec![case("4096x1024", Limits::NONE, [4096, 1024], Fill::Normal, 0.1)]
     }
+}
+
+/// Numbers whose squares are infinite, and whose finite differences vanish.
+fn out_of_reach() -> Case {
+    let mut case = case("out of reach", Limits::NONE, [2, 2], Fill::Exact(vec![1e20, -1e20, 1e38, 3e38]), 0.0);
+    case.gradients.clear();
+    case
 }
 
 fn case(name: &str, limits: Limits, shape: [u32; 2], fill: Fill, rate: f32) -> Case {

@@ -103,7 +103,7 @@ fn record_by<M: Op<Params = Params>>(
     // Rows of A are rows of C (NN, NT) or contraction indices (TN); rows of B are contraction indices (NN) or columns of C (NT).
     if layout == Layout::TN {
         let all = Overlap { left: a, right: b, first_row: 0, left_row: 0, right_row: 0, rows: k };
-        for o in if whole_contraction { vec![all] } else { overlaps(plan, a, b) } {
+        for o in if whole_contraction { vec![all] } else { overlaps(plan, [a, b], [batch, m, n]) } {
             let params = Params {
                 k: o.rows,
                 a_offset: o.left_row * whole.lda,
@@ -117,7 +117,7 @@ fn record_by<M: Op<Params = Params>>(
     }
     let b_windows: Vec<Window> =
         if whole_contraction && layout == Layout::NN { vec![Window { tensor: b, first_row: 0 }] } else { plan.windows(b).collect() };
-    for o in overlaps(plan, a, c) {
+    for o in overlaps(plan, [a, c], [batch, n, k]) {
         for w in &b_windows {
             let mut params =
                 Params { m: o.rows, a_offset: o.left_row * whole.lda, c_offset: o.right_row * whole.ldc, ..whole };
@@ -152,7 +152,7 @@ fn stride(tensor: Tensor) -> u32 {
     if tensor.shape.batch == 1 { 0 } else { tensor.rows() * tensor.cols() }
 }
 
-/// Rows that lie in one window of `left` and in one window of `right`.
+/// Rows that lie in one window of `left` and in one window of `right`, no more than may be multiplied at once.
 struct Overlap {
     left: Tensor,
     right: Tensor,
@@ -163,22 +163,24 @@ struct Overlap {
     rows: u32,
 }
 
-fn overlaps(plan: &Plan, left: Tensor, right: Tensor) -> Vec<Overlap> {
+/// Of every row, `others` are the lengths that make its work.
+fn overlaps(plan: &Plan, [left, right]: [Tensor; 2], others: [u32; 3]) -> Vec<Overlap> {
+    let work = 2 * others.map(u64::from).iter().product::<u64>();
+    // Whole tiles, if there is a choice.
+    let at_once = u32::try_from(plan.limits().product_flops / work / 128 * 128).unwrap_or(u32::MAX).max(128);
     let mut found = Vec::new();
     for l in plan.windows(left) {
         for r in plan.windows(right) {
             let first_row = l.first_row.max(r.first_row);
             let end = (l.first_row + l.tensor.rows()).min(r.first_row + r.tensor.rows());
-            if first_row < end {
-                found.push(Overlap {
-                    left: l.tensor,
-                    right: r.tensor,
-                    first_row,
-                    left_row: first_row - l.first_row,
-                    right_row: first_row - r.first_row,
-                    rows: end - first_row,
-                });
-            }
+            found.extend((first_row..end).step_by(at_once as usize).map(|first_row| Overlap {
+                left: l.tensor,
+                right: r.tensor,
+                first_row,
+                left_row: first_row - l.first_row,
+                right_row: first_row - r.first_row,
+                rows: at_once.min(end - first_row),
+            }));
         }
     }
     found

@@ -2,7 +2,7 @@
 
 use crate::metric::SMALLEST;
 
-/// 1 / |x|; 0 where all numbers are below [`SMALLEST`].
+/// 1 / |x|, which is subnormal where |x| is above 8.5e37; 0 where all numbers are below [`SMALLEST`].
 #[inline(always)]
 pub(super) fn inverse_norm_of(x: &[f32]) -> f32 {
     let squares = sum_of_squares(x, 1.0);

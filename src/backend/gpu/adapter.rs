@@ -189,6 +189,8 @@ fn open_one(
         },
         // What the adapter has; the default limits are those of a phone.
         required_limits: adapter.limits(),
+        // Blocks of memory that buffers are cut from, of a few MiB: some GPUs have little that the host can write to.
+        memory_hints: wgpu::MemoryHints::MemoryUsage,
         ..Default::default()
     };
     pollster::block_on(adapter.request_device(&descriptor)).map_err(|error| error.to_string())

@@ -9,8 +9,8 @@ use crate::backend::gpu::pipeline::Kernel;
 use crate::error::{Error, Result};
 use crate::op::{Pass, Shader};
 
-/// Most bytes that cross in one piece: wgpu stages every piece in a buffer of the same size.
-pub(super) const PIECE_BYTES: usize = 32 << 20;
+/// Most bytes that are read in one piece, through a buffer of the same size.
+const READ_BYTES: usize = 32 << 20;
 
 /// Submissions that may be under way: enough to keep the GPU busy while the next one is encoded, few enough to bound staging
 /// memory and the delay of errors.
@@ -113,8 +113,8 @@ impl Device {
     pub(super) fn read(&self, buffer: &wgpu::Buffer, bytes: Range<u64>, mut sink: impl FnMut(&[u8])) -> Result<()> {
         self.check()?;
         let refused = |what: &dyn std::fmt::Display| Error::device(format!("cannot read from the device: {what}"));
-        for start in bytes.clone().step_by(PIECE_BYTES) {
-            let size = (bytes.end - start).min(PIECE_BYTES as u64);
+        for start in bytes.clone().step_by(READ_BYTES) {
+            let size = (bytes.end - start).min(READ_BYTES as u64);
             let (staging, index) = self
                 .guarded(|| {
                     let staging = self.device.create_buffer(&wgpu::BufferDescriptor {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, cast_slice};
 
-use crate::backend::gpu::device::{Device, PIECE_BYTES};
+use crate::backend::gpu::device::Device;
 use crate::backend::gpu::pipeline::Kernel;
 use crate::backend::{Data, Program};
 use crate::error::{Error, Result};
@@ -24,6 +24,10 @@ const MAX_WORK: u64 = 20_000_000_000;
 /// A small GPU does about 100 GFLOP/s of such kernels, and moves 20 GB/s.
 const FLOPS_PER_BYTE: u64 = 5;
 
+/// Bytes that are written before a submission frees what stages them: wgpu stages every write in memory of its own, of which some GPUs
+/// have 256 MiB, and a device that finds none is lost.
+const STAGED_BYTES: usize = 8 << 20;
+
 /// Elements behind every buffer of a device with guards: no number, so that what is computed from them shows.
 const GUARD: [u32; 64] = [0xFFC0_DEAD; 64];
 
@@ -35,6 +39,8 @@ pub(super) struct GpuProgram {
     buffers: Vec<Vec<wgpu::Buffer>>,
     routines: Vec<Vec<Dispatch>>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// Bytes that were written since the last submission.
+    staged: usize,
 }
 
 /// One pass of a node.
@@ -63,7 +69,7 @@ impl GpuProgram {
             }
             routines.push(dispatches);
         }
-        Ok(Self { device, plan, buffers, routines, in_flight: VecDeque::new() })
+        Ok(Self { device, plan, buffers, routines, in_flight: VecDeque::new(), staged: 0 })
     }
 
     fn read_elements<T: Pod>(&self, tensor: Tensor) -> Result<Vec<T>> {
@@ -182,15 +188,16 @@ impl Program for GpuProgram {
         for span in self.plan.spans(tensor, first_row, data.len()) {
             let buffer = &self.buffers[tensor.id as usize][span.window];
             let mut at = span.at as u64 * 4;
-            for piece in values[4 * span.data.start..4 * span.data.end].chunks(PIECE_BYTES) {
+            for piece in values[4 * span.data.start..4 * span.data.end].chunks(STAGED_BYTES) {
                 let queue = &self.device.queue;
                 self.device
                     .guarded(|| queue.write_buffer(buffer, at, piece))
                     .map_err(|error| Error::device(format!("cannot write to the device: {error}")).at(tensor))?;
                 at += piece.len() as u64;
-                // Staging memory is freed when a submission after the write is done.
-                if piece.len() == PIECE_BYTES {
+                self.staged += piece.len();
+                if self.staged >= STAGED_BYTES {
                     self.device.submit(&mut self.in_flight, |_| ())?;
+                    self.staged = 0;
                 }
             }
         }
@@ -202,6 +209,7 @@ impl Program for GpuProgram {
         let count = dispatches.len();
         let mut queued = steps.flat_map(|step| (0..count).map(move |index| (step, index))).peekable();
         while queued.peek().is_some() {
+            self.staged = 0;
             self.device.submit(&mut self.in_flight, |encoder| {
                 let mut pass = encoder.begin_compute_pass(&Default::default());
                 let (mut work, mut encoded) = (0, 0);

@@ -25,6 +25,10 @@ pub(super) fn all() -> Vec<Case> {
         // Every operand spans windows but the result of TN, which must not.
         let shape = if layout == TN { [1, 64, 70, 160] } else { [1, 160, 130, 70] };
         cases.push(case(format!("{layout:?} row windows"), limits, layout, shape, Fill::Normal, Write::Set));
+        // More than may be done at once, of rows of C or of contraction indices.
+        let limits = Limits { product_flops: 200_000, ..Limits::NONE };
+        cases.push(case(format!("{layout:?} in pieces"), limits, layout, [1, 300, 20, 290], Fill::Normal, Write::Set));
+        cases.push(case(format!("{layout:?} in pieces of a batch"), limits, layout, [2, 150, 21, 141], Fill::Normal, Write::Add));
         cases.extend(variants(layout));
     }
     // Enough of them for several threads.
