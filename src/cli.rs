@@ -1,5 +1,14 @@
 //! What the commands share: flags, errors and exit codes, the choice of a device, progress. Only binaries use it.
 
+/// Writes a line of messages to stderr, as `eprintln` does, but goes on where nobody takes it: what a command is asked for are its results.
+#[macro_export]
+macro_rules! note {
+    ($($message:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($message)*);
+    }};
+}
+
 mod allocator;
 mod json;
 pub mod progress;
@@ -43,7 +52,7 @@ impl DataArgs {
     /// As [`Embeddings::read`].
     pub fn read(&self, max_items: usize) -> Result<Embeddings> {
         let embeddings = Embeddings::read(&self.source, self.max_items.unwrap_or(max_items))?;
-        eprintln!("data    {} x {} from {}", embeddings.rows, embeddings.dim, embeddings.source);
+        note!("data    {} x {} from {}", embeddings.rows, embeddings.dim, embeddings.source);
         Ok(embeddings)
     }
 }
@@ -89,7 +98,7 @@ impl DeviceArgs {
     /// As [`choose`].
     pub fn open(&self) -> Result<Box<dyn Backend>> {
         let (backend, why) = choose(self.device)?;
-        eprintln!("device  {why}");
+        note!("device  {why}");
         Ok(backend)
     }
 }
@@ -113,16 +122,16 @@ pub fn main<A: Parser>(run: impl FnOnce(&A) -> Result<()>) -> ExitCode {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => fail(&error),
         Err(_) => {
-            eprintln!("error: internal error, see above\nhint: please report it with the command line");
+            note!("error: internal error, see above\nhint: please report it with the command line");
             ExitCode::from(1)
         }
     }
 }
 
 fn fail(error: &Error) -> ExitCode {
-    eprintln!("error: {error}");
+    note!("error: {error}");
     if let Some(hint) = error.hint_text() {
-        eprintln!("hint: {hint}");
+        note!("hint: {hint}");
     }
     ExitCode::from(error.exit_code())
 }

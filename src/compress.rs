@@ -5,8 +5,9 @@ use std::path::Path;
 use crate::backend::Backend;
 use crate::data::{Source, Writer};
 use crate::encoder::Encoder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Compressor;
+use crate::simd::first_not_finite;
 
 /// What [`compress_file`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +37,12 @@ pub fn compress_file(compressor: &Compressor, backend: &dyn Backend, source: &So
             if let Some(first) = encodings.zero_rows.first() {
                 let (count, _) = zero_rows.get_or_insert((0, block.first_row + first));
                 *count += encodings.zero_rows.len();
+            }
+            if let Some(at) = first_not_finite(&encodings.values) {
+                let row = block.first_row + at / compressor.map.dim_out;
+                return Err(Error::data("what the row is compressed to is infinite: its numbers are too large for this model")
+                    .at(format!("row {row}"))
+                    .hint("scale the rows, and train on rows of that size"));
             }
             writer.write(&block, &encodings.values)
         },

@@ -31,7 +31,7 @@ pub enum Database {
 pub enum Baselines {
     /// Truncation, random projection, PCA and the best spectral map.
     Basic,
-    /// Those and the published compressors of [`peers`](crate::peers), trained for the comparison.
+    /// Those and published compressors, trained for the comparison.
     All,
 }
 

@@ -9,6 +9,7 @@ use embedding_compressor::Result;
 use embedding_compressor::benchmark::{self, Metrics, benchmark};
 use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES};
 use embedding_compressor::model::Compressor;
+use embedding_compressor::note;
 use indicatif::ProgressBar;
 use mimalloc::MiMalloc;
 use serde::Serialize;
@@ -69,7 +70,7 @@ fn run(args: &Args) -> Result<()> {
     cli::check_k(k)?;
     let embeddings = data.read(MAX_ITEMS)?;
     let backend = device.open()?;
-    eprintln!("timing  compression, search and ops, which takes about a minute");
+    note!("timing  compression, search and ops, which takes about a minute");
     // Shows itself on terminals only.
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(200));

@@ -11,6 +11,7 @@ use embedding_compressor::Result;
 use embedding_compressor::cli::{self, DeviceArgs, EXIT_CODES, ModelArgs};
 use embedding_compressor::compress::{Compressed, compress_file};
 use embedding_compressor::data::Source;
+use embedding_compressor::note;
 
 /// Compress every row of the input with a model
 #[derive(Parser)]
@@ -41,10 +42,10 @@ fn run(args: &Args) -> Result<()> {
     let backend = args.device.open()?;
     let Compressed { rows, zero_rows } = compress_file(&compressor, &*backend, &args.source, &args.output)?;
     if let Some((count, first)) = zero_rows {
-        eprintln!("warning: {count} rows of zeros have no direction and stay zeros; the first is row {first}");
+        note!("warning: {count} rows of zeros have no direction and stay zeros; the first is row {first}");
     }
     let (from, to) = (compressor.map.dim_in, compressor.map.dim_out);
-    eprintln!("wrote   {}: {rows} x {to} from {rows} x {from}", args.output.display());
-    eprintln!("search  {}", compressor.map.metric.advice());
+    note!("wrote   {}: {rows} x {to} from {rows} x {from}", args.output.display());
+    note!("search  {}", compressor.map.metric.advice());
     Ok(())
 }

@@ -15,6 +15,7 @@ use embedding_compressor::data::{AtomicFile, Embeddings, Source, Split};
 use embedding_compressor::eval::Judge;
 use embedding_compressor::evaluate::{Database, Evaluator};
 use embedding_compressor::model::Compressor;
+use embedding_compressor::note;
 use embedding_compressor::train::train;
 use embedding_compressor::{Error, Result};
 use mimalloc::MiMalloc;
@@ -56,7 +57,7 @@ fn run(args: &Args) -> Result<()> {
     let loaded = Compressor::load(&model)?;
     assert!(loaded == compressor, "the model changed between saving and loading");
     let record = Evaluator::new(&corpus, &embeddings, Database::All)?.evaluate(&loaded.map, config.seed, &[])?;
-    eprint!("{}", record.table());
+    note!("{}", record.table().trim_end());
 
     let output = folder.path().join("compressed.parquet");
     compress_file(&loaded, &*backend, &source, &output)?;
@@ -64,7 +65,7 @@ fn run(args: &Args) -> Result<()> {
     let measured = record.metrics.map.means["recall@k"];
     assert!((recall - measured).abs() < 1e-3, "the compressed file has recall@k {recall:.4}, eval measured {measured:.4}");
     cli::print_json(&record)?;
-    eprintln!("ok      trained, saved, loaded, evaluated, compressed and read back");
+    note!("ok      trained, saved, loaded, evaluated, compressed and read back");
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use embedding_compressor::corpus::Corpus;
 use embedding_compressor::data::{Embeddings, Split};
 use embedding_compressor::evaluate::{Baselines, Database, Evaluator, Metrics, RecordMeta, split_of_new_rows};
 use embedding_compressor::model::Compressor;
+use embedding_compressor::note;
 use embedding_compressor::peers::Peers;
 use embedding_compressor::{Error, Result};
 use mimalloc::MiMalloc;
@@ -91,12 +92,12 @@ fn run(args: &Args) -> Result<()> {
     let peers = match args.baselines {
         Baselines::Basic => Vec::new(),
         Baselines::All => {
-            Peers::new(&corpus)?.train_all(compressor.map.dim_out, args.seed, &mut |line| eprintln!("peer    {line}"))?
+            Peers::new(&corpus)?.train_all(compressor.map.dim_out, args.seed, &mut |line| note!("peer    {line}"))?
         }
     };
     let record = evaluator.evaluate(&compressor.map, args.seed, &peers)?;
     if std::io::stderr().is_terminal() {
-        eprint!("{}", record.table());
+        note!("{}", record.table().trim_end());
     }
     let trained = &compressor.meta;
     let meta = Meta {
@@ -119,9 +120,6 @@ fn split(args: &Args, compressor: &Compressor, embeddings: &Embeddings) -> Resul
     if args.queries == 0 {
         return Err(Error::usage("--queries must be at least 1").hint("--help explains every flag"));
     }
-    eprintln!(
-        "split   not the {} rows that the model was trained on: queries are sampled, as if every row were new",
-        meta.data.rows
-    );
+    note!("split   not the {} rows that the model was trained on: queries are sampled, as if every row were new", meta.data.rows);
     Ok((split_of_new_rows(embeddings.rows, args.queries, args.seed), "new"))
 }

@@ -15,6 +15,7 @@ use embedding_compressor::data::{AtomicFile, Embeddings, Split};
 use embedding_compressor::eval::{Scores, Summary, check_rows};
 use embedding_compressor::evaluate::{Baselines, Database, Evaluator, Metrics, Record, RecordMeta};
 use embedding_compressor::model::{Compressor, Epoch};
+use embedding_compressor::note;
 use embedding_compressor::peers::{self, Peer, Peers};
 use embedding_compressor::target::{self, Target, Verdict};
 use embedding_compressor::train::train_scored;
@@ -215,7 +216,7 @@ struct Judges<'a> {
 impl Judges<'_> {
     fn train_peers(&self, dim_out: usize, seed: u64) -> Result<Vec<Peer>> {
         match &self.peers {
-            Some(peers) => peers.train_all(dim_out, seed, &mut |line| eprintln!("peer    {line}")),
+            Some(peers) => peers.train_all(dim_out, seed, &mut |line| note!("peer    {line}")),
             None => Ok(Vec::new()),
         }
     }
@@ -245,11 +246,11 @@ impl Sweep<'_> {
         let train = corpus.split.train.clone();
         let mut points = Vec::new();
         for &count in counts.get() {
-            eprintln!("rows    {count} of {} for training", train.len());
+            note!("rows    {count} of {} for training", train.len());
             corpus.train_on(&train[..count])?;
             points.extend(self.each(corpus, dims)?.into_iter().map(|record| (count, record)));
         }
-        eprint!("{}", curve::table(&points));
+        note!("{}", curve::table(&points).trim_end());
         Ok(())
     }
 
@@ -280,7 +281,7 @@ impl Sweep<'_> {
         let (compressor, scores) = self.train(corpus, dim_out)?;
         let validation = scores.summary();
         let verdict = target.judge(&validation);
-        eprintln!("tried   d' = {dim_out}: {verdict}, {}", if verdict.met { "enough" } else { "too little" });
+        note!("tried   d' = {dim_out}: {verdict}, {}", if verdict.met { "enough" } else { "too little" });
         let standing = Standing { target: verdict.clone(), validation };
         let dim_in = self.embeddings.dim;
         let (bytes_in, bytes_out) = (4 * dim_in, 4 * dim_out);
@@ -290,7 +291,7 @@ impl Sweep<'_> {
     }
 
     fn train(&self, corpus: &Corpus<'_>, dim_out: usize) -> Result<(Compressor, Scores)> {
-        eprintln!("d'      {dim_out}");
+        note!("d'      {dim_out}");
         let mut reporter = Reporter::new(None);
         train_scored(corpus, &config(self.args, dim_out), &mut |event| reporter.report(event))
     }
@@ -306,7 +307,7 @@ impl Sweep<'_> {
         let peers = judges.train_peers(compressor.meta.dim_out, seed)?;
         let record = judges.evaluator.evaluate(&compressor.map, seed, &peers)?;
         if std::io::stderr().is_terminal() {
-            eprint!("{}", record.table());
+            note!("{}", record.table().trim_end());
         }
         let Record { metrics, meta } = record.clone();
         let meta = Meta { record: meta, training: Training::from(compressor) };
@@ -319,17 +320,17 @@ impl Sweep<'_> {
 fn answer(args: &Args, compressor: &Compressor, verdict: &Verdict, record: &Record) {
     let Record { metrics, meta } = record;
     let at_least = verdict.target.at_least;
-    eprintln!("answer  d' = {}: validation {verdict}, test {}", meta.dim_out, verdict.target.judge(&metrics.map));
+    note!("answer  d' = {}: validation {verdict}, test {}", meta.dim_out, verdict.target.judge(&metrics.map));
     if verdict.interval[0] < at_least {
-        eprintln!("note    the 95 % interval on validation reaches below {at_least}: ask for a little more to be sure");
+        note!("note    the 95 % interval on validation reaches below {at_least}: ask for a little more to be sure");
     }
     let smaller = meta.bytes_in as f64 / meta.bytes_out as f64;
-    eprintln!("size    {} bytes a vector against {}, {smaller:.1} times smaller", meta.bytes_out, meta.bytes_in);
+    note!("size    {} bytes a vector against {}, {smaller:.1} times smaller", meta.bytes_out, meta.bytes_in);
     match &args.model {
-        Some(path) => eprintln!("model   {}: {} -> {}", path.display(), meta.dim_in, meta.dim_out),
-        None => eprintln!("model   not kept: name a --model, or run train with --dim-out {} and the same flags", meta.dim_out),
+        Some(path) => note!("model   {}: {} -> {}", path.display(), meta.dim_in, meta.dim_out),
+        None => note!("model   not kept: name a --model, or run train with --dim-out {} and the same flags", meta.dim_out),
     }
-    eprintln!("search  {}", compressor.meta.student_metric.advice());
+    note!("search  {}", compressor.meta.student_metric.advice());
 }
 
 /// Where results go.

@@ -9,6 +9,7 @@ use embedding_compressor::cli::{self, DataArgs, DeviceArgs, EXIT_CODES, JsonLine
 use embedding_compressor::config::TrainConfig;
 use embedding_compressor::data::AtomicFile;
 use embedding_compressor::model::{Compressor, Epoch};
+use embedding_compressor::note;
 use embedding_compressor::train::fit;
 use embedding_compressor::{Error, Result};
 use mimalloc::MiMalloc;
@@ -91,7 +92,7 @@ fn summarise(compressor: &Compressor, path: &std::path::Path) {
     let meta = &compressor.meta;
     let best = &meta.history[meta.best_epoch as usize];
     let Epoch { recall_k, recall_10, .. } = meta.history[0];
-    eprintln!(
+    note!(
         "model   {}: {} -> {}, epoch {}, validation recall@{} {recall_k:.4} -> {:.4}, recall@10 {recall_10:.4} -> {:.4}",
         path.display(),
         meta.dim_in,
@@ -101,5 +102,5 @@ fn summarise(compressor: &Compressor, path: &std::path::Path) {
         best.recall_k,
         best.recall_10,
     );
-    eprintln!("search  {}", meta.student_metric.advice());
+    note!("search  {}", meta.student_metric.advice());
 }

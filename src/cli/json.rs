@@ -37,7 +37,9 @@ impl JsonLines {
     /// [`Error::Io`] when it cannot be written.
     pub fn add(&mut self, record: &impl Serialize) -> Result<()> {
         let line = to_json(record) + "\n";
-        let emptied = if self.started { Ok(()) } else { self.file.set_len(0) };
+        // Pipes and devices hold nothing.
+        let holds = !self.started && self.file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let emptied = if holds { self.file.set_len(0) } else { Ok(()) };
         self.started = true;
         emptied.and_then(|()| self.file.write_all(line.as_bytes())).map_err(|e| Error::file("write", &self.path, &e))
     }
@@ -66,7 +68,7 @@ pub fn print_json(record: &impl Serialize) -> Result<()> {
 /// [`Error::Io`] when it cannot be written.
 pub fn write_json(mut file: AtomicFile, record: &impl Serialize) -> Result<()> {
     let text = to_json(record) + "\n";
-    file.file().write_all(text.as_bytes()).map_err(|e| Error::io(format!("cannot write the results ({e})")))?;
+    file.write_all(text.as_bytes())?;
     file.commit()
 }
 

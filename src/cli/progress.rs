@@ -79,7 +79,7 @@ impl Reporter {
             self.last_line = Instant::now();
             let rate = f64::from(done) / self.started.elapsed().as_secs_f64();
             let left = f64::from(self.steps - done) / rate;
-            eprintln!("{done}/{} steps, {rate:.1}/s, {left:.0} s left", self.steps);
+            note!("{done}/{} steps, {rate:.1}/s, {left:.0} s left", self.steps);
         }
     }
 
@@ -94,7 +94,7 @@ impl Reporter {
     }
 
     fn say(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| note!("{line}"));
     }
 }
 

@@ -1,26 +1,30 @@
 //! Files that appear whole or not at all.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempPath};
 
 use crate::{Error, Result};
 
-/// A file written under a temporary name beside its target, which [`commit`](Self::commit) puts in place.
+/// A file beside its target, which [`commit`](Self::commit) puts in place.
 ///
-/// Dropped without `commit`, the temporary file is removed and whatever was at the target stays.
+/// Dropped without `commit`, it is gone and whatever was at the target stays. On Linux it has no name until then, where the file
+/// system knows such files, so that nothing is left of it even where the process is killed.
 #[derive(Debug)]
 pub struct AtomicFile {
-    temp: NamedTempFile,
+    file: File,
+    /// Removed when dropped; none for a file without a name.
+    temp: Option<TempPath>,
     target: PathBuf,
     syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl AtomicFile {
-    /// Starts a file that will become `path`; a symbolic link is followed to the file it names.
+    /// Starts a file that will become `path`, with the permissions of the file that it replaces; a symbolic link is followed to the
+    /// file it names.
     ///
     /// # Errors
     /// An input/output error when the folder is missing or not writable, or `path` is something other than a file:
@@ -31,15 +35,32 @@ impl AtomicFile {
         if target.exists() && !target.is_file() {
             return Err(Error::io("cannot write").at(format!("{}: not a regular file", path.display())).hint("name a file"));
         }
-        // Opened here, not by tempfile: with the mode of any other new file, and errors without the temporary name.
-        let open = |temp: &Path| File::options().read(true).write(true).create_new(true).open(temp);
-        let temp = Builder::new().prefix(".").suffix(".tmp").make_in(folder_of(&target), open).map_err(|e| fail(&e))?;
-        Ok(Self { temp, target, syncing: None })
+        let (file, temp) = match unnamed(folder_of(&target)) {
+            Some(file) => (file, None),
+            None => {
+                // Opened here, not by tempfile: with the mode of any other new file, and errors without the temporary name.
+                let open = |temp: &Path| File::options().read(true).write(true).create_new(true).open(temp);
+                let (file, temp) = named(&target, open).map_err(|e| fail(&e))?.into_parts();
+                (file, Some(temp))
+            }
+        };
+        if let Ok(replaced) = target.metadata() {
+            file.set_permissions(replaced.permissions()).map_err(|e| fail(&e))?;
+        }
+        Ok(Self { file, temp, target, syncing: None })
+    }
+
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// An input/output error.
+    pub fn write_all(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file.write_all(bytes).map_err(|e| Error::file("write", &self.target, &e))
     }
 
     /// The open file.
     pub fn file(&mut self) -> &mut File {
-        self.temp.as_file_mut()
+        &mut self.file
     }
 
     /// Starts to bring what is written so far to the disk, unless that is still under way for what was written before; so
@@ -51,7 +72,7 @@ impl AtomicFile {
         if self.syncing.as_ref().is_some_and(|thread| !thread.is_finished()) {
             return Ok(());
         }
-        let file = self.synced().and_then(|()| self.temp.as_file().try_clone());
+        let file = self.synced().and_then(|()| self.file.try_clone());
         let file = file.map_err(|e| Error::file("write", &self.target, &e))?;
         self.syncing = Some(thread::spawn(move || file.sync_data()));
         Ok(())
@@ -69,9 +90,12 @@ impl AtomicFile {
     /// An input/output error; the target is then as it was.
     pub fn commit(mut self) -> Result<()> {
         let synced = self.synced();
-        let Self { temp, target, .. } = self;
-        synced.and_then(|()| temp.as_file().sync_all()).map_err(|e| Error::file("write", &target, &e))?;
-        temp.persist(&target).map_err(|e| Error::file("write", &target, &e.error))?;
+        let Self { file, temp, target, .. } = self;
+        synced
+            .and_then(|()| file.sync_all())
+            .and_then(|()| temp.map_or_else(|| name(&file, &target), Ok))
+            .and_then(|temp| temp.persist(&target).map_err(|e| e.error))
+            .map_err(|e| Error::file("write", &target, &e))?;
         // Makes the rename itself durable; not every file system lets a folder be synced, and the file is whole by now.
         #[cfg(unix)]
         let _ = File::open(folder_of(&target)).and_then(|folder| folder.sync_all());
@@ -88,6 +112,48 @@ pub fn atomic_write<T>(path: &Path, write: impl FnOnce(&mut File) -> Result<T>) 
     let value = write(atomic.file())?;
     atomic.commit()?;
     Ok(value)
+}
+
+/// Makes something under a temporary name beside `target`.
+fn named<T>(target: &Path, make: impl FnMut(&Path) -> io::Result<T>) -> io::Result<NamedTempFile<T>> {
+    Builder::new().prefix(".").suffix(".tmp").make_in(folder_of(target), make)
+}
+
+/// A file in a folder without a name, if the system knows such files and how to name them later.
+#[cfg(target_os = "linux")]
+fn unnamed(folder: &Path) -> Option<File> {
+    use rustix::fs::{CWD, Mode, OFlags, openat};
+
+    let file = openat(CWD, folder, OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC, Mode::from_raw_mode(0o666)).ok()?;
+    let file = File::from(file);
+    link_of(&file).exists().then_some(file)
+}
+
+/// Gives such a file a temporary name beside `target`.
+#[cfg(target_os = "linux")]
+fn name(file: &File, target: &Path) -> io::Result<TempPath> {
+    use rustix::fs::{AtFlags, CWD, linkat};
+
+    let link = |temp: &Path| Ok(linkat(CWD, link_of(file), CWD, temp, AtFlags::SYMLINK_FOLLOW)?);
+    named(target, link).map(NamedTempFile::into_temp_path)
+}
+
+/// Where the system shows an open file.
+#[cfg(target_os = "linux")]
+fn link_of(file: &File) -> PathBuf {
+    use std::os::fd::AsRawFd;
+
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn unnamed(_: &Path) -> Option<File> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn name(_: &File, _: &Path) -> io::Result<TempPath> {
+    unreachable!("every file has a name here")
 }
 
 /// The folder that holds `path`.

@@ -1,7 +1,7 @@
 //! Writing compressed vectors: `.npy`, `.npz` and `.parquet`, in bounded memory.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytemuck::cast_slice;
@@ -34,7 +34,7 @@ pub struct Writer {
 
 enum Format {
     Npy,
-    Npz(Box<ZipWriter<File>>),
+    Npz(Box<ZipWriter<UntilError>>),
     Parquet(ParquetWriter),
 }
 
@@ -62,7 +62,8 @@ impl Writer {
                 Format::Npy
             }
             "npz" => {
-                let mut zip = ZipWriter::new(file.file().try_clone().map_err(|e| fail(&e))?);
+                let file = file.file().try_clone().map_err(|e| fail(&e))?;
+                let mut zip = ZipWriter::new(UntilError { file, failed: false });
                 // Stored, as np.savez does: floats hardly compress.
                 let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
                 zip.start_file(format!("{}.npy", npz::DEFAULT_KEY), options).map_err(|e| fail(&e.into()))?;
@@ -113,6 +114,40 @@ impl Writer {
             Format::Parquet(writer) => writer.finish()?,
         }
         self.file.commit()
+    }
+}
+
+/// A file, until writing fails: then it takes everything. An archive that is dropped tries to complete itself, and says on stderr, beside
+/// the error, that it cannot.
+struct UntilError {
+    file: File,
+    failed: bool,
+}
+
+impl UntilError {
+    fn attempt<T>(&mut self, instead: T, work: impl FnOnce(&mut File) -> io::Result<T>) -> io::Result<T> {
+        if self.failed {
+            return Ok(instead);
+        }
+        let result = work(&mut self.file);
+        self.failed = result.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::Interrupted);
+        result
+    }
+}
+
+impl Write for UntilError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.attempt(bytes.len(), |file| file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.attempt((), File::flush)
+    }
+}
+
+impl Seek for UntilError {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.attempt(0, |file| file.seek(to))
     }
 }
 

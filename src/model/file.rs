@@ -4,7 +4,7 @@
 //! there is a hidden layer; `meta` is the UTF-8 bytes of a JSON object as uint8.
 
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, Cursor, Read, Write};
 use std::path::Path;
 
 use npyz::{NpyFile, WriterBuilder};
@@ -25,7 +25,8 @@ impl Compressor {
     /// [`Error::Io`] when writing fails; the target is then as it was.
     pub fn save(&self, mut target: AtomicFile) -> Result<()> {
         let failed = |e: std::io::Error| Error::io(format!("cannot write the model ({e})"));
-        let mut zip = ZipWriter::new(BufWriter::new(target.file()));
+        // In memory, where an archive can be completed whatever happens to the file.
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
         let (dim_in, dim_out) = (self.meta.dim_in as u64, self.meta.dim_out as u64);
         let meta = serde_json::to_vec(&self.meta).map_err(|e| failed(e.into()))?;
         add(&mut zip, "weight", &[dim_out, dim_in], &self.map.weight).map_err(failed)?;
@@ -37,7 +38,8 @@ impl Compressor {
             add(&mut zip, "hidden_output", &[dim_out, width], &hidden.output).map_err(failed)?;
         }
         add(&mut zip, "meta", &[meta.len() as u64], &meta).map_err(failed)?;
-        zip.finish().map_err(|e| failed(e.into()))?.flush().map_err(failed)?;
+        let archive = zip.finish().map_err(|e| failed(e.into()))?.into_inner();
+        target.write_all(&archive)?;
         target.commit()
     }
 
@@ -64,6 +66,9 @@ fn read_map(zip: &mut ZipArchive<BufReader<File>>, meta: &Meta) -> Result<Map> {
         return Err(Error::data("the model maps to or from no dimensions"));
     }
     let hidden = match meta.hidden {
+        0 if zip.index_for_name("hidden_weight.npy").is_some() => {
+            return Err(Error::data("the model contradicts itself: it has hidden weights, its meta block knows of none"));
+        }
         0 => None,
         _ => Some(Hidden {
             weight: floats(zip, "hidden_weight", &[width, dim_in])?,

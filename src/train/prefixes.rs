@@ -50,7 +50,7 @@ fn weight(dims: &usize) -> f32 {
     (*dims as f32).sqrt()
 }
 
-/// Mean over rows of the standard deviation of their top-k similarities.
+/// Mean over rows of the standard deviation of their top-k similarities, 0 where it is no more than rounding makes of equal ones.
 fn spread(corpus: &Corpus<'_>, metric: Metric, rows: &[f32], dim: usize) -> Result<f32> {
     let count = rows.len() / dim;
     let queries = sample(count as u32, SPREAD_ROWS, &mut ChaCha8Rng::seed_from_u64(0));
@@ -60,5 +60,7 @@ fn spread(corpus: &Corpus<'_>, metric: Metric, rows: &[f32], dim: usize) -> Resu
         let mean = scores.iter().sum::<f32>() / k as f32;
         (scores.iter().map(|s| (s - mean) * (s - mean)).sum::<f32>() / (k - 1) as f32).sqrt()
     };
-    Ok(found.scores.chunks(k).map(deviation).sum::<f32>() / queries.len() as f32)
+    let spread = found.scores.chunks(k).map(deviation).sum::<f32>() / queries.len() as f32;
+    let size = found.scores.iter().map(|s| s.abs()).sum::<f32>() / found.scores.len() as f32;
+    Ok(if spread > 4.0 * f32::EPSILON * size { spread } else { 0.0 })
 }

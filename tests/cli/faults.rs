@@ -2,6 +2,7 @@
 
 use std::io::{Cursor, Read, Write};
 
+use embedding_compressor::data::AtomicFile;
 use zip::{ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use super::*;
@@ -53,7 +54,13 @@ fn bad_data_is_named() {
             }
         }
     }
-    folder.fails("train --input equal.npy --dim-out 4 --k 5", 3, &["equally near"]);
+    // Of any length: sums of equal scores need not be exact.
+    folder.write("same.npy", &good[..DIM].repeat(ROWS), DIM);
+    for file in ["equal.npy", "same.npy"] {
+        for metric in ["cosine", "dot", "l2"] {
+            folder.fails(&format!("train --input {file} --metric {metric} --dim-out 4 --k 5"), 3, &["equally near"]);
+        }
+    }
     for command in ["eval --input narrow.npy", "compress --input narrow.npy --output z.npy"] {
         folder.fails(command, 3, &["expects 16 dimensions", "has 8", "narrow.npy"]);
     }
@@ -84,6 +91,63 @@ fn missing_and_unwritable_files_are_named() {
     ] {
         folder.fails(command, 5, &[part]);
     }
+}
+
+#[test]
+fn encodings_that_are_infinite_are_an_error() {
+    let folder = Folder::with_rows();
+    folder.succeeds(&format!("{TRAIN} --metric dot"));
+    let mut compressor = folder.model(MODEL);
+    compressor.map.weight.iter_mut().for_each(|weight| *weight *= 1e3);
+    compressor.save(AtomicFile::create(&folder.path("steep.npz")).unwrap()).unwrap();
+    let mut values = rows::cloud(ROWS, DIM, 1);
+    folder.write("large.npy", &values, DIM);
+    folder.succeeds("compress --input large.npy --model steep.npz --output z.npy");
+    values[70 * DIM..][..DIM].iter_mut().for_each(|x| *x *= 1e37);
+    folder.write("large.npy", &values, DIM);
+    folder.fails("compress --input large.npy --model steep.npz --output z.npy", 3, &["infinite", "row 70"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_replaced_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = Folder::with_model();
+    let mode = |name: &str| std::fs::metadata(folder.path(name)).unwrap().permissions().mode() & 0o777;
+    for output in OUTPUTS {
+        std::fs::write(folder.path(output), "an older content").unwrap();
+        std::fs::set_permissions(folder.path(output), std::fs::Permissions::from_mode(0o640)).unwrap();
+        folder.succeeds(&format!("compress --input x.npy --output {output}"));
+        assert_eq!(mode(output), 0o640, "{output}");
+    }
+    std::fs::write(folder.path("any"), "").unwrap();
+    folder.succeeds("compress --input x.npy --output new.npy");
+    assert_eq!(mode("new.npy"), mode("any"), "a new file is as open as any other");
+}
+
+/// On Linux files have no name until they are whole.
+#[cfg(target_os = "linux")]
+#[test]
+fn nothing_is_left_of_a_file_whose_writer_is_killed() {
+    let folder = Folder::empty();
+    let mut file = AtomicFile::create(&folder.path("z.npy")).unwrap();
+    file.write_all(b"some").unwrap();
+    // Its destructor is not run, as when the process is killed.
+    std::mem::forget(file);
+    assert_eq!(folder.files().len(), 0);
+}
+
+#[test]
+fn nobody_has_to_read_messages() {
+    let folder = Folder::with_rows();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let words = TRAIN.split_whitespace().skip(1).chain(["--device", "cpu"]);
+    let mut process = Command::new(env!("CARGO_BIN_EXE_train"));
+    let status = process.args(words).current_dir(folder.0.path()).stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    folder.model(MODEL);
 }
 
 #[test]
@@ -220,6 +284,8 @@ fn bad_hidden_layers_are_refused() {
     folder.succeeds("compress --input x.npy --model bad.npz --output good.npy");
     change_meta(&folder, "\"hidden\":8,\"input", "\"hidden\":9,\"input");
     refused("contradicts itself: hidden_weight");
+    change_meta(&folder, "\"hidden\":8,\"input", "\"hidden\":0,\"input");
+    refused("contradicts itself: it has hidden weights");
     for array in ["hidden_weight", "hidden_bias", "hidden_output"] {
         change_model(&folder, |entries| drop(entries.remove(&format!("{array}.npy"))));
         refused(array);

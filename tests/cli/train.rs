@@ -33,6 +33,14 @@ fn a_model_and_a_line_for_every_epoch_are_written() {
     assert!(meta.device.starts_with("cpu"), "{}", meta.device);
 }
 
+#[cfg(unix)]
+#[test]
+fn metrics_go_to_a_pipe_as_they_come() {
+    let folder = Folder::with_rows();
+    let run = folder.succeeds(&format!("{TRAIN} --metrics-file /dev/stdout"));
+    assert_eq!(run.json_lines().len(), 21, "{run}");
+}
+
 #[test]
 fn a_seed_gives_the_same_bytes_twice() {
     let folder = Folder::with_model();

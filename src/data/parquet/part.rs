@@ -207,5 +207,10 @@ fn guarded<T, E: std::fmt::Display>(decode: impl FnOnce() -> Result<T, E>) -> Re
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the decoder gave up".to_string(),
     };
-    Err(Error::data(format!("the parquet data cannot be read ({reason})")).hint("copy or download the file again"))
+    let hint = if reason.contains("Disabled feature") {
+        "write it again with zstd, snappy, lz4, gzip or no compression"
+    } else {
+        "copy or download the file again"
+    };
+    Err(Error::data(format!("the parquet data cannot be read ({reason})")).hint(hint))
 }
