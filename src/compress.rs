@@ -22,8 +22,8 @@ pub struct Compressed {
 /// not grow with the number of rows.
 ///
 /// # Errors
-/// [`Error::Data`](crate::Error::Data) for bad rows or another width than the model's; [`Error::Usage`](crate::Error::Usage) for an
-/// output format that is not known; [`Error::Io`](crate::Error::Io) and [`Error::Device`](crate::Error::Device) when those fail.
+/// [`Error::Data`] for bad rows, another width than the model's, or encodings that are infinite; [`Error::Usage`] for an output format
+/// that is not known; [`Error::Io`] and [`Error::Device`] when those fail.
 pub fn compress_file(compressor: &Compressor, backend: &dyn Backend, source: &Source, output: &Path) -> Result<Compressed> {
     let mut reader = source.open_carrying(0)?;
     compressor.check_dim(reader.dim()).map_err(|e| e.at(reader.describe()))?;
