@@ -38,9 +38,7 @@ impl AtomicFile {
         let (file, temp) = match unnamed(folder_of(&target)) {
             Some(file) => (file, None),
             None => {
-                // Opened here, not by tempfile: with the mode of any other new file, and errors without the temporary name.
-                let open = |temp: &Path| File::options().read(true).write(true).create_new(true).open(temp);
-                let (file, temp) = named(&target, open).map_err(|e| fail(&e))?.into_parts();
+                let (file, temp) = named(&target, open_new).map_err(|e| fail(&e))?.into_parts();
                 (file, Some(temp))
             }
         };
@@ -119,6 +117,11 @@ fn named<T>(target: &Path, make: impl FnMut(&Path) -> io::Result<T>) -> io::Resu
     Builder::new().prefix(".").suffix(".tmp").make_in(folder_of(target), make)
 }
 
+/// Opened here, not by tempfile: with the mode of any other new file, and errors without the temporary name.
+fn open_new(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).open(path)
+}
+
 /// A file in a folder without a name, if the system knows such files and how to name them later.
 #[cfg(target_os = "linux")]
 fn unnamed(folder: &Path) -> Option<File> {
@@ -129,13 +132,27 @@ fn unnamed(folder: &Path) -> Option<File> {
     link_of(&file).exists().then_some(file)
 }
 
-/// Gives such a file a temporary name beside `target`.
+/// Gives such a file, which is on the disk, a temporary name beside `target`.
 #[cfg(target_os = "linux")]
 fn name(file: &File, target: &Path) -> io::Result<TempPath> {
     use rustix::fs::{AtFlags, CWD, linkat};
 
     let link = |temp: &Path| Ok(linkat(CWD, link_of(file), CWD, temp, AtFlags::SYMLINK_FOLLOW)?);
-    named(target, link).map(NamedTempFile::into_temp_path)
+    // A file system may know such files, and not how to name them: what they hold took long to make.
+    named(target, link).map(NamedTempFile::into_temp_path).or_else(|_| copied(file, target))
+}
+
+/// A copy of a file, on the disk and under a temporary name beside `target`.
+#[cfg(target_os = "linux")]
+fn copied(mut file: &File, target: &Path) -> io::Result<TempPath> {
+    use std::io::Seek;
+
+    let mut copy = named(target, open_new)?;
+    file.rewind()?;
+    io::copy(&mut file, copy.as_file_mut())?;
+    copy.as_file().set_permissions(file.metadata()?.permissions())?;
+    copy.as_file().sync_all()?;
+    Ok(copy.into_temp_path())
 }
 
 /// Where the system shows an open file.
@@ -159,4 +176,20 @@ fn name(_: &File, _: &Path) -> io::Result<TempPath> {
 /// The folder that holds `path`.
 pub(super) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    /// Where there are no files without a name, nothing has to be copied.
+    #[test]
+    fn a_file_that_cannot_be_named_is_copied() {
+        let folder = tempfile::tempdir().expect("temporary folders can be made");
+        let Some(mut file) = unnamed(folder.path()) else { return };
+        file.write_all(b"long to make").expect("there is room");
+        let copy = copied(&file, &folder.path().join("z.npy")).expect("there is room");
+        assert_eq!(fs::read(&copy).expect("the copy is there"), b"long to make");
+        assert_eq!(copy.metadata().expect("the copy is there").permissions(), file.metadata().expect("it is open").permissions());
+    }
 }
