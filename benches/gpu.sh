@@ -12,7 +12,9 @@
 # the runs of training, RESULTS is the file that is written, PYTHON the interpreter, DATA where synthetic rows are kept.
 set -euo pipefail
 export LC_ALL=C
+# Folders are those of the caller.
 [ -z "${BIN_DIR:-}" ] || BIN_DIR=$(realpath "$BIN_DIR")
+[ "${1:-}" != build ] || set -- build "$(realpath -m "${2:?name the folder}")"
 cd "$(dirname "$0")/.."
 
 ROWS=${ROWS:-20000 100000} DIM=${DIM:-4096} DIM_OUT=${DIM_OUT:-64} EPOCHS=${EPOCHS:-20} HIDDEN=${HIDDEN:-0}
@@ -32,7 +34,7 @@ build() {
 }
 
 if [ "${1:-}" = build ]; then
-    build "${2:?name the folder}"
+    build "$2"
     exit
 fi
 scratch=$(mktemp -d)

@@ -25,7 +25,7 @@ fn main(
         let near = clamp(v, -FAR, FAR);
         let square = near * near;
         // tanh u = 1 - 2 / (exp(2 u) + 1), of a bounded u: some tanh overflow.
-        let u = clamp(SLOPE * near * (1.0 + CUBIC * square), -15.0, 15.0);
+        let u = SLOPE * near * (1.0 + CUBIC * square);
         let t = 1.0 - 2.0 / (exp(2.0 * u) + 1.0);
         let slope = 0.5 * (1.0 + t) + 0.5 * near * (1.0 - t * t) * SLOPE * (1.0 + 3.0 * CUBIC * square);
         let factor = select(0.0, p.scale, survives(seeds[p.step * p.seed_stride], p.first + i, p.threshold));

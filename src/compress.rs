@@ -7,7 +7,6 @@ use crate::data::{Source, Writer};
 use crate::encoder::Encoder;
 use crate::error::{Error, Result};
 use crate::model::Compressor;
-use crate::simd::first_not_finite;
 
 /// What [`compress_file`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +37,8 @@ pub fn compress_file(compressor: &Compressor, backend: &dyn Backend, source: &So
                 let (count, _) = zero_rows.get_or_insert((0, block.first_row + first));
                 *count += encodings.zero_rows.len();
             }
-            if let Some(at) = first_not_finite(&encodings.values) {
-                let row = block.first_row + at / compressor.map.dim_out;
+            if let Some(row) = encodings.infinite_row {
+                let row = block.first_row + row;
                 return Err(Error::data("what the row is compressed to is infinite: its numbers are too large for this model")
                     .at(format!("row {row}"))
                     .hint("scale the rows, and train on rows of that size"));

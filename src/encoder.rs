@@ -50,6 +50,8 @@ pub struct Encodings {
     pub values: Vec<f32>,
     /// Indices of rows of zeros where the map takes rows of unit length: they have no direction, and are encoded as zeros.
     pub zero_rows: Vec<usize>,
+    /// The first row whose encoding is not finite, though the row is: its numbers are too large for the map.
+    pub infinite_row: Option<usize>,
 }
 
 /// Rows to encode, `[n, dim_in]`, row-major.
@@ -179,13 +181,14 @@ impl Encoder {
     pub fn encode(&mut self, rows: &[f32]) -> Result<Encodings> {
         let (dim_in, dim_out) = (self.recorded.rows.cols() as usize, self.recorded.output.cols() as usize);
         assert!(rows.len().is_multiple_of(dim_in), "encode: {} values are no rows of {dim_in}", rows.len());
-        let mut all = Encodings { values: allocate(rows.len() / dim_in, dim_out)?, zero_rows: Vec::new() };
+        let mut all = Encodings { values: allocate(rows.len() / dim_in, dim_out)?, zero_rows: Vec::new(), infinite_row: None };
         let mut pieces = rows.chunks(self.piece_rows() * dim_in);
         self.stream(
             || Ok(pieces.next()),
             |_, encodings| {
                 let first = all.values.len() / dim_out;
                 all.zero_rows.extend(encodings.zero_rows.iter().map(|row| first + row));
+                all.infinite_row = all.infinite_row.or(encodings.infinite_row.map(|row| first + row));
                 all.values.extend(encodings.values);
                 Ok(())
             },
@@ -236,14 +239,15 @@ impl Recorded {
             run(program, routine)?;
         }
         let mut values = program.read(self.output.first_rows(count as u32))?;
+        let dim_out = self.output.cols() as usize;
+        let infinite_row = first_not_finite(&values).map(|at| at / dim_out);
         // A number that is not finite makes all coordinates of its row so: each adds a multiple of it to others.
-        if lent.is_some() && self.shows_not_finite && first_not_finite(&values).is_some() {
+        if lent.is_some() && self.shows_not_finite && infinite_row.is_some() {
             piece.check()?;
         }
         let zero_rows: Vec<usize> = inverse_norm.map_or(vec![], |norms| (0..count).filter(|row| norms[*row] == 0.0).collect());
-        let dim_out = self.output.cols() as usize;
         zero_rows.iter().for_each(|row| values[row * dim_out..][..dim_out].fill(0.0));
-        Ok(Encodings { values, zero_rows })
+        Ok(Encodings { values, zero_rows, infinite_row })
     }
 }
 
@@ -298,6 +302,7 @@ mod tests {
         let alone = map.encode(&Cpu::new(), &rows[650 * dim..651 * dim]).expect("memory suffices");
         assert!(alone.iter().zip(&one.values[650 * 3..]).all(|(a, b)| (a - b).abs() < 1e-5), "{alone:?}");
     }
+
     /// Rows whose products by themselves would be infinite or vanish, in pieces that are lent and not, alone and among others.
     #[test]
     fn lengths_of_rows_make_no_difference() {

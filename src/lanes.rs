@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    /// Of two lanes, each has its turn while the other is at work: none would see the other where they wait for each other.
+    /// Two lanes meet in their work. If one waited for the other's to end, the first would be alone until the time is up.
     #[test]
     fn lanes_work_at_the_same_time() {
         let (mut items, working, joined) = (0..2, Mutex::new(0), Condvar::new());

@@ -15,7 +15,7 @@ use crate::tensor::{DType, Shape, Tensor};
 pub struct Limits {
     /// Largest binding in bytes (128 MiB on some adapters): a plan splits larger tensors into row windows.
     pub binding_bytes: u64,
-    /// Most flops of one product: a plan splits larger ones, for what drives screens ends work that takes seconds.
+    /// Most flops of one product: a plan splits larger ones, for watchdogs of drivers end what keeps a device busy for seconds.
     pub product_flops: u64,
     /// Dimensions and neighbours up to which searching with [`nearest`](crate::ops::nearest) is faster than storing all scores.
     pub fused_search: [usize; 2],

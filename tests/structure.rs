@@ -32,7 +32,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("frame", &["metric", "model", "moments"]),
     ("network", &["backend", "error", "metric", "model", "op", "ops", "plan", "tensor"]),
     ("encoder", &["backend", "data", "error", "lanes", "memory", "metric", "model", "network", "ops", "plan", "simd", "tensor"]),
-    ("compress", &["backend", "data", "encoder", "error", "model", "simd"]),
+    ("compress", &["backend", "data", "encoder", "error", "model"]),
     ("basis", &["backend", "error", "metric", "model", "random", "spectral"]),
     ("baselines", &["backend", "basis", "error", "eval", "metric", "model", "random", "spectral"]),
     ("corpus", &["backend", "baselines", "basis", "data", "error", "eval", "frame", "metric", "model"]),

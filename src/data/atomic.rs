@@ -42,7 +42,10 @@ impl AtomicFile {
                 (file, Some(temp))
             }
         };
-        if let Ok(replaced) = target.metadata() {
+        if let (Ok(replaced), Ok(new)) = (target.metadata(), file.metadata())
+            // Not every file system lets them be set.
+            && replaced.permissions() != new.permissions()
+        {
             file.set_permissions(replaced.permissions()).map_err(|e| fail(&e))?;
         }
         Ok(Self { file, temp, target, syncing: None })

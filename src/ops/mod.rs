@@ -6,7 +6,7 @@ use crate::tensor::Tensor;
 mod norm;
 mod rows;
 
-use norm::{inverse_norm_exactly, inverse_norm_of};
+use norm::{inverse_norm_exactly, inverse_norm_of, lengths};
 use rows::Rows;
 pub use rows::columns;
 

@@ -9,7 +9,7 @@ use crate::plan::{Limits, Plan};
 use crate::simd::vectorized;
 use crate::tensor::Tensor;
 
-use super::{inverse_norm_exactly, inverse_norm_of};
+use super::{inverse_norm_exactly, inverse_norm_of, lengths};
 
 /// y = x / |x| for each row of `x [rows, cols]`, and `inverse_norm [rows, 1]` = 1 / |x|; both are zero for rows of zeros, and of
 /// numbers below [`SMALLEST`](crate::metric::SMALLEST).
@@ -85,16 +85,7 @@ impl Op for Normalize {
     }
 
     fn cases() -> Vec<Case> {
-        vec![
-            case("1x1", Limits::NONE, [1, 1], Fill::Normal),
-            case("33x65", Limits::NONE, [33, 65], Fill::Normal),
-            case("70x32", Limits::NONE, [70, 32], Fill::HeavyTailed),
-            case("subnormal", Limits::NONE, [4, 8], Fill::Constant(1e-40)),
-            case("zero rows", Limits::NONE, [4, 8], Fill::Constant(0.0)),
-            case("extreme", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 1e30 * (i as f32 - 20.5)).collect())),
-            case("tiny", Limits::NONE, [9, 5], Fill::Exact((0..45).map(|i| 1e-30 * (i as f32 - 20.5)).collect())),
-            case("row windows", Limits { binding_bytes: 4 * 64 * 12, ..Limits::NONE }, [150, 12], Fill::Normal),
-        ]
+        lengths(case)
     }
 
     fn bench_cases() -> Vec<Case> {

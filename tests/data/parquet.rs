@@ -64,6 +64,8 @@ fn bad_rows_are_named() {
     refused(fixture("bad_overflow.parquet"), &["-1e300 does not fit", place, "column 3"]);
     refused(fixture("bad_empty.parquet"), &["no rows", "leave the file out"]);
     refused(fixture("bad_codec.parquet"), &["brotli"]);
+    let hint = read(fixture("bad_codec.parquet")).expect_err("no codec").hint_text().map(str::to_owned);
+    assert!(hint.is_some_and(|hint| hint.contains("zstd")), "the file is whole: to copy it again would not help");
     // Rows before the bad one can be read.
     assert_eq!(Embeddings::read(&source(fixture("bad_nan.parquet")), 5).unwrap().rows, 5);
 }

@@ -88,13 +88,12 @@ impl Variant {
     pub(super) fn all(shape: [u32; 4]) -> Vec<Self> {
         let [batch, m, n, k] = shape;
         let products = |parts: u32| u64::from(batch * parts) * u64::from(m) * u64::from(n);
-        let parts = [1, 2, 4, 8, MAX_PARTS].into_iter().filter(|&parts| parts == 1 || k / parts >= PART / 2 && products(parts) <= MAX_PRODUCTS);
-        let mut all = vec![Self::choose(shape)];
-        for parts in parts {
-            let others = TILES.into_iter().filter(|tile| fits(*tile, [m, n])).map(|tile| Self::split(tile, k, parts));
-            all.extend(others.filter(|other| *other != all[0]).collect::<Vec<_>>());
-        }
-        all
+        let worth = |parts: &u32| *parts == 1 || k / parts >= PART / 2 && products(*parts) <= MAX_PRODUCTS;
+        let chosen = Self::choose(shape);
+        let splits = [1, 2, 4, 8, MAX_PARTS].into_iter().filter(worth);
+        let all = splits.flat_map(|parts| TILES.into_iter().map(move |tile| Self::split(tile, k, parts)));
+        let others = all.filter(|other| fits(other.tile, [m, n]) && *other != chosen);
+        std::iter::once(chosen).chain(others).collect()
     }
 }
 
